@@ -1,0 +1,1 @@
+"""An Aurora for your own Kubernetes: the operator, and the agent that runs in its pods."""

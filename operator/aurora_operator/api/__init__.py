@@ -1,0 +1,1 @@
+"""What is written down for others: the custom resource, names, and messages between parts."""

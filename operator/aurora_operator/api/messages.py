@@ -1,0 +1,275 @@
+"""Messages between the operator and the agents, and among agents.
+
+They travel as JSON over mutual TLS on port 8443. Positions are written in PostgreSQL's text form,
+so that a person who reads a captured message sees what ``psql`` shows. The version stands in the
+path (``/v1/…``); fields are only ever added within a version, and unknown fields are ignored, so
+that agents of neighbouring releases understand each other.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+
+from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.core.names import AttemptId, Identity, InstanceName, Slot, VolumeId
+
+
+def _read_lsn(value: object) -> Lsn:
+    if isinstance(value, Lsn):
+        return value
+    if isinstance(value, str):
+        return Lsn.parse(value)
+    raise ValueError(f"a log position is text such as 0/16B3748, not {value!r}")
+
+
+LsnText = Annotated[Lsn, BeforeValidator(_read_lsn), PlainSerializer(str, return_type=str)]
+
+
+class Message(BaseModel):
+    """Base of every message: immutable, and tolerant of fields from a newer release."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", arbitrary_types_allowed=True)
+
+
+class PromiseText(Message):
+    """A copy's durable word never again to take log of a term below ``term`` (design, rule 2)."""
+
+    term: Term
+    attempt_id: AttemptId
+
+
+class TermStartText(Message):
+    """The log from ``begin`` on belongs to ``term``, until the next entry begins."""
+
+    term: Term
+    begin: LsnText
+
+
+class MemberListText(Message):
+    """The six identities of the volume in slot order, with the list's version (term, n)."""
+
+    version_term: Term
+    version_number: int
+    identities: tuple[Identity, ...]
+
+
+class DurablePoint(Message):
+    """The VDL of one term."""
+
+    term: Term
+    lsn: LsnText
+
+
+class CopyState(StrEnum):
+    """What a storage pod's copy is good for."""
+
+    BLANK = "blank"
+    """Holds nothing; it never votes."""
+    FILLING = "filling"
+    """Taking base and log from a full copy; it never votes."""
+    FULL = "full"
+    """Contiguous from its log's start to its SCL."""
+    FAILED = "failed"
+    """A checksum or an fsync failed; counted as blank until it is refilled."""
+
+
+class StreamState(StrEnum):
+    """What a copy knows of its stream from the writer."""
+
+    NONE = "none"
+    """It has no writer to follow."""
+    STREAMING = "streaming"
+    CLOSED = "closed"
+    """The other side ended it."""
+    SILENT = "silent"
+    """Nothing was heard for the limit, although the copy pings."""
+
+
+class PageStoreStatus(Message):
+    """The standby that turns the log into pages in a storage pod."""
+
+    running: bool
+    replayed_lsn: LsnText | None = None
+
+
+class StorageStatus(Message):
+    """``GET /v1/storage/status``: everything a copy durably knows, and what it sees."""
+
+    identity: Identity
+    slot: Slot
+    state: CopyState
+    volume_id: VolumeId | None = None
+    system_identifier: str | None = None
+    promise: PromiseText | None = None
+    history: tuple[TermStartText, ...] = ()
+    first_record_end: LsnText | None = None
+    """End of the first record of the history's last term; copies count from here on (rule 6)."""
+    scl: LsnText | None = None
+    log_start: LsnText | None = None
+    members: MemberListText | None = None
+    known_vdl: DurablePoint | None = None
+    stream: StreamState = StreamState.NONE
+    stream_term: Term | None = None
+    page_store: PageStoreStatus = PageStoreStatus(running=False)
+    sentence: str = ""
+    """What the copy is doing, for people."""
+
+
+class BirthRecord(Message):
+    """What was recorded by compare-and-swap before anything was formatted (rule 13)."""
+
+    volume_id: VolumeId
+    identities: tuple[Identity, ...]
+
+
+class FormatAsk(Message):
+    """``POST /v1/storage/format``: run initdb, in slot 0, once in a cluster's life."""
+
+    birth: BirthRecord
+
+
+class FillAsk(Message):
+    """``POST /v1/storage/fill``: take base and log of a newly formatted volume from ``source``."""
+
+    birth: BirthRecord
+    system_identifier: str
+    source_pod: str
+
+
+class PrevoteAsk(Message):
+    """``POST /v1/storage/prevote``: would you promise? Nothing is written (rule 2)."""
+
+    candidate: InstanceName
+    seen_term: Term
+    """The highest term the candidate knows of."""
+
+
+class PromiseAsk(Message):
+    """``POST /v1/storage/promise``."""
+
+    term: Term
+    attempt_id: AttemptId
+    candidate: InstanceName
+
+
+class WriterAddress(Message):
+    """Where the writer of a term streams its log from."""
+
+    instance: InstanceName
+    """Also the name its certificate is checked against."""
+    ip: str
+    port: int
+
+
+class AdoptAsk(Message):
+    """``POST /v1/storage/adopt``: take this history, then follow this writer (rule 5)."""
+
+    term: Term
+    attempt_id: AttemptId
+    history: tuple[TermStartText, ...]
+    """The whole history, ending with ``term``."""
+    first_record_end: LsnText
+    members: MemberListText
+    writer: WriterAddress
+
+
+class StorageAnswer(Message):
+    """The answer to every ask: yes or no, one sentence why, and the copy as it is afterwards."""
+
+    granted: bool
+    sentence: str
+    status: StorageStatus
+
+
+class HubBeat(Message):
+    """Writer's agent to storage pod, on ``/v1/storage/hub``: on change and every 100 ms."""
+
+    kind: Literal["beat"] = "beat"
+    term: Term
+    attempt_id: AttemptId
+    vdl: LsnText | None = None
+
+
+class HubPosition(Message):
+    """Storage pod to writer's agent, on the same connection: after each flush and on each beat."""
+
+    kind: Literal["position"] = "position"
+    promised_term: Term | None = None
+    log_term: Term | None = None
+    """The term of the last durable byte."""
+    scl: LsnText | None = None
+    streaming: bool = False
+
+
+class InstanceRole(StrEnum):
+    """What an instance is at the moment."""
+
+    STARTING = "starting"
+    """Fetching its base, or its server is not up yet."""
+    REPLICA = "replica"
+    OPENING = "opening"
+    """A candidate: asking for promises, catching up, promoting, waiting for its first record."""
+    WRITER = "writer"
+    STOPPED = "stopped"
+    """It was the writer and its server ended; it stays shut until somebody decides (rule 11)."""
+
+
+class CopyFollowing(Message):
+    """How one copy follows the writer, as the writer's agent sees it."""
+
+    slot: Slot
+    identity: Identity | None = None
+    reachable: bool
+    streaming: bool
+    promised_term: Term | None = None
+    scl: LsnText | None = None
+    sentence: str = ""
+
+
+class InstanceStatus(Message):
+    """``GET /v1/instance/status``."""
+
+    name: InstanceName
+    role: InstanceRole
+    healthy: bool
+    """A replica that streams and whose door is open, or the open writer."""
+    can_open: bool
+    """It has a server that could become the writer: it was asked, it would try."""
+    restartable: bool = False
+    """Only with role ``stopped``: its mark permits a restart in place (rule 11)."""
+    term: Term | None = None
+    applied_lsn: LsnText | None = None
+    vdl: DurablePoint | None = None
+    door_open: bool = False
+    copies: tuple[CopyFollowing, ...] = ()
+    """Filled in by the writer only."""
+    system_identifier: str | None = None
+    server_version: str | None = None
+    opened_at: str | None = None
+    """For people (RFC 3339); no decision reads it."""
+    pending_restart: tuple[str, ...] = ()
+    """Names of parameters that wait for a restart."""
+    sentence: str = ""
+
+
+class OpenAsk(Message):
+    """``POST /v1/instance/open``: open the volume under a new term. Asking again is harmless."""
+
+    reason: str
+
+
+class RestartAsk(Message):
+    """``POST /v1/instance/restart``: start the ended writer on its own disk (rule 11)."""
+
+    reason: str
+
+
+class InstanceAnswer(Message):
+    """Whether the ask was taken up, why, and the instance as it is."""
+
+    accepted: bool
+    sentence: str
+    status: InstanceStatus

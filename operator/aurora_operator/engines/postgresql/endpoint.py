@@ -1,0 +1,84 @@
+"""Where the other end of a connection is, and the TLS that leads there.
+
+Connections between pods go to an address but verify the *short pod name*: addresses change, names
+of certificates do not. Every internal connection is TLS from its first byte; only Unix sockets of
+the own pod are plain.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ALPN_PROTOCOL: Final = "postgresql"
+"""PostgreSQL 17 demands it of whoever begins with TLS at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpEndpoint:
+    """A port reached over mutual TLS; ``server_name`` is what the certificate must say."""
+
+    host: str
+    port: int
+    server_name: str
+
+    def __str__(self) -> str:
+        return f"{self.server_name} ({self.host}:{self.port})"
+
+
+@dataclass(frozen=True, slots=True)
+class SocketEndpoint:
+    """A Unix-domain socket of this pod."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+Endpoint = TcpEndpoint | SocketEndpoint
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The pod's certificate as the Secret mounts it: ``ca.crt``, ``tls.crt``, ``tls.key``.
+
+    Contexts are made from the files each time, so that a renewed certificate is used by the next
+    connection without a restart.
+    """
+
+    directory: Path
+
+    @property
+    def ca(self) -> Path:
+        """The authority of the cluster."""
+        return self.directory / "ca.crt"
+
+    @property
+    def certificate(self) -> Path:
+        """The pod's own certificate."""
+        return self.directory / "tls.crt"
+
+    @property
+    def key(self) -> Path:
+        """The pod's private key."""
+        return self.directory / "tls.key"
+
+    def client_context(self) -> ssl.SSLContext:
+        """Verify the server against the cluster's authority, and show the own certificate."""
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(self.ca))
+        return self._finish(context)
+
+    def server_context(self) -> ssl.SSLContext:
+        """Show the own certificate, and take only clients that the cluster's authority signed."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(self.ca))
+        context.verify_mode = ssl.CERT_REQUIRED
+        return self._finish(context)
+
+    def _finish(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self.certificate, self.key)
+        context.set_alpn_protocols([ALPN_PROTOCOL])
+        return context

@@ -1,0 +1,52 @@
+# An Aurora for your own Kubernetes. `make` alone lists the targets; the work is in tools/tasks.py.
+PYTHON ?= python3
+TASK := $(PYTHON) -m tools.tasks
+export LEVEL KUBE
+
+.DEFAULT_GOAL := help
+.PHONY: help demo psql test lint unit component e2e generate check-generate images chart cluster-up cluster-down clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## From nothing to a running cluster, and kill its writer (KUBE=existing: current context)
+	@$(TASK) demo
+
+psql: ## An SQL prompt at the demo's writer
+	@$(TASK) psql
+
+test: ## All that follows down to e2e, with a table of times at the end
+	@$(TASK) test
+
+lint: ## Style, types, layers, generated files, house rules
+	@$(TASK) lint
+
+unit: ## Unit and property tests (under 30 s)
+	@$(TASK) unit
+
+component: ## Parts against a real PostgreSQL and a real Kubernetes API
+	@$(TASK) component
+
+e2e: ## The whole on the local three-zone Kubernetes (LEVEL=full: the long tests too)
+	@$(TASK) e2e
+
+generate: ## Write the CRDs from the models
+	@$(TASK) generate
+
+check-generate: ## Fail when the CRDs differ from the models
+	@$(TASK) check-generate
+
+images: ## Build the engine image and the operator image
+	@$(TASK) images
+
+chart: ## Lint and pack the Helm chart
+	@$(TASK) chart
+
+cluster-up: ## Bring up a real three-zone Kubernetes on this machine
+	@$(TASK) cluster-up
+
+cluster-down: ## Take it down and leave nothing behind
+	@$(TASK) cluster-down
+
+clean: ## Remove what was built in the checkout
+	@$(TASK) clean

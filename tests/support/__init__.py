@@ -1,0 +1,1 @@
+"""What tests and the demo share: clients, checkers, waiters. It imports ours, never the reverse."""

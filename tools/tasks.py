@@ -1,0 +1,249 @@
+"""The Makefile's targets: which programs each one runs, in which order.
+
+`python3 -m tools.tasks TARGET` makes the Python environment when it is missing and starts itself
+again inside it. `test` is the sum of the parts; a part whose groundwork failed is skipped and
+counted as failed, the others still run, and a table of times is printed at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tools.paths import BUILD, CHART, ROOT, cache_root
+from tools.say import complain, say
+from tools.venv import SetupError, environment, python
+
+INSIDE: Final = "AURORA_TOOLS_INSIDE"
+MYPY_PACKAGES: Final = ("aurora_operator", "localkube", "support", "demo", "tools")
+IMAGES: Final = ("engine", "operator")
+ARCHIVES: Final = BUILD / "images"
+
+
+class TaskFailed(Exception):
+    """A program ended with an error; it has said why itself."""
+
+
+def call(*argv: str | Path, env: Mapping[str, str] | None = None) -> None:
+    """Run a program in the environment; its output goes to the person who waits."""
+    words = [str(word) for word in argv]
+    done = subprocess.run(words, cwd=ROOT, env=env or environment(), check=False)
+    if done.returncode != 0:
+        raise TaskFailed(f"{' '.join(words)} ended with {done.returncode}")
+
+
+def call_python(*argv: str | Path) -> None:
+    """Run a program with the environment's Python."""
+    call(sys.executable, *argv)
+
+
+def pytest(*argv: str | Path) -> None:
+    """Run tests on this machine (not inside an image)."""
+    call_python("-m", "pytest", "-o", "asyncio_default_fixture_loop_scope=function", *argv)
+
+
+def lint() -> None:
+    """All that can be said about the code without running it; every check, then the verdict."""
+    folders = [name for name in ("operator", "tests", "images", "tools") if (ROOT / name).is_dir()]
+    checks: tuple[Callable[[], None], ...] = (
+        lambda: call_python("-m", "ruff", "check", *folders),
+        lambda: call_python("-m", "ruff", "format", "--check", *folders),
+        types,
+        lambda: call(Path(sys.executable).with_name("lint-imports")),
+        check_generate,
+        lambda: pytest("-q", "tests/unit/test_tidy.py"),
+    )
+    complaints = [complaint for check in checks if (complaint := _attempt(check))]
+    if complaints:
+        raise TaskFailed("\n       ".join(complaints))
+
+
+def types() -> None:
+    """Check the types of every package of ours."""
+    present = [name for name in MYPY_PACKAGES if _package_exists(name)]
+    words = [sys.executable, "-m", "mypy", *(word for name in present for word in ("-p", name))]
+    # Without PYTHONPATH: mypy takes what lies on it for installed packages and skips it.
+    call(*words, env=environment() | {"PYTHONPATH": ""})
+
+
+def unit() -> None:
+    """Unit and property tests: no network, no process, under 30 s."""
+    pytest("-q", *_test_folders("unit", "property"))
+
+
+def component() -> None:
+    """Parts against a real PostgreSQL, inside the engine image's file system."""
+    call_python("images/build.py", "run-component", "--", "pytest", "-q", "tests/component")
+
+
+def e2e() -> None:
+    """The whole on the local three-zone cluster; LEVEL=full adds the long tests."""
+    pytest("-v", "--durations=0", "-o", "timeout=900", "tests/e2e")
+
+
+def generate() -> None:
+    """Write the CRDs from the models."""
+    call_python("-m", "aurora_operator.cli.main", "generate", "crds")
+
+
+def check_generate() -> None:
+    """Fail when the CRDs differ from the models."""
+    call_python("-m", "aurora_operator.cli.main", "generate", "crds", "--check")
+
+
+def images() -> None:
+    """Build both images as archives under build/images."""
+    ARCHIVES.mkdir(parents=True, exist_ok=True)
+    for name in IMAGES:
+        call_python("images/build.py", name, "--archive", ARCHIVES)
+
+
+def chart() -> None:
+    """Lint the chart and pack it into build/."""
+    from support.helm import helm_path
+
+    BUILD.mkdir(exist_ok=True)
+    call(helm_path(), "lint", "--strict", CHART)
+    call(helm_path(), "package", CHART, "--destination", BUILD)
+
+
+def cluster_up() -> None:
+    """Bring the local Kubernetes up; a second time it takes seconds."""
+    call_python("-m", "localkube", "up")
+
+
+def cluster_down() -> None:
+    """Take the local Kubernetes down, leaving nothing behind."""
+    call_python("-m", "localkube", "down")
+
+
+def demo() -> None:
+    """From nothing to a cluster whose writer is killed before your eyes."""
+    call_python("-m", "demo")
+
+
+def psql() -> None:
+    """An SQL prompt at the demo's writer."""
+    call_python("-m", "demo", "psql")
+
+
+def clean() -> None:
+    """Remove what was built in the checkout; the cache outside it stays."""
+    for folder in (BUILD, ROOT / "dist"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for name in (".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"):
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+    say(f"The cache {cache_root()} is kept; remove it by hand to build everything anew.")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of `make test`, and the parts that must have passed before it makes sense."""
+
+    name: str
+    run: Callable[[], None]
+    needs: tuple[str, ...] = ()
+
+
+PARTS: Final = (
+    Part("lint", lint),
+    Part("unit", unit),
+    Part("images", images),
+    Part("cluster-up", cluster_up),
+    Part("chart", chart, ("cluster-up",)),
+    Part("component", component, ("images", "cluster-up")),
+    Part("e2e", e2e, ("images", "cluster-up", "chart")),
+)
+
+
+def test() -> None:
+    """Every part, and a table of what passed and how long it took."""
+    outcome: dict[str, str] = {}
+    lines: list[str] = []
+    for part in PARTS:
+        missing = [name for name in part.needs if outcome.get(name) != "passed"]
+        begun = time.monotonic()
+        if missing:
+            outcome[part.name] = "skipped"
+            detail = f"{', '.join(missing)} did not pass"
+        else:
+            say(f"\n=== {part.name}")
+            detail = _attempt(part.run)
+            outcome[part.name] = "failed" if detail else "passed"
+        seconds = time.monotonic() - begun
+        lines.append(f"{part.name:<12} {outcome[part.name]:<8} {seconds:7.1f} s  {detail}")
+    say("\n=== summary\n" + "\n".join(lines))
+    bad = [name for name, result in outcome.items() if result != "passed"]
+    if bad:
+        raise TaskFailed(f"not passed: {', '.join(bad)}")
+
+
+def _attempt(run: Callable[[], None]) -> str:
+    """What went wrong, or nothing."""
+    try:
+        run()
+    except TaskFailed as error:
+        return str(error)
+    return ""
+
+
+def _package_exists(name: str) -> bool:
+    return any((ROOT / base / name).is_dir() for base in ("operator", "tests", "."))
+
+
+def _test_folders(*names: str) -> list[Path]:
+    return [folder for name in names if (folder := ROOT / "tests" / name).is_dir()]
+
+
+TASKS: Final[dict[str, Callable[[], None]]] = {
+    "lint": lint,
+    "unit": unit,
+    "component": component,
+    "e2e": e2e,
+    "generate": generate,
+    "check-generate": check_generate,
+    "images": images,
+    "chart": chart,
+    "cluster-up": cluster_up,
+    "cluster-down": cluster_down,
+    "demo": demo,
+    "psql": psql,
+    "clean": clean,
+    "test": test,
+}
+
+
+def main() -> int:
+    """Run one target; errors end in one line, not in a traceback."""
+    if len(sys.argv) != 2 or sys.argv[1] not in TASKS:
+        complain(f"usage: python3 -m tools.tasks {{{','.join(TASKS)}}}")
+        return 2
+    if os.environ.get(INSIDE) is None:
+        try:
+            interpreter = python()
+        except SetupError as error:
+            complain(f"error: {error}")
+            return 1
+        argv = [str(interpreter), "-m", "tools.tasks", sys.argv[1]]
+        os.chdir(ROOT)
+        os.execve(interpreter, argv, environment() | {INSIDE: "1"})  # noqa: S606
+    try:
+        TASKS[sys.argv[1]]()
+    except TaskFailed as error:
+        complain(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        complain("stopped; run the same again, it takes up what is there")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Component tests: real PostgreSQL 17 without a cluster, in the engine image's own file system.
+
+The host has neither trixie's PostgreSQL nor its Python, so the tests run where the agent will run:
+in the engine image (without our wheel) plus the locked test tools. The checkout is mounted
+read-only and our package imported from it, so a change of Python code needs no build.
+
+Each run has mount, process and network namespaces of its own. The kernel takes all of it down
+with the first process, so nothing is left behind even when the run is killed, and two runs never
+fight over a port.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from imagekit import base, buildah, wheels
+from imagekit.cache import CHECKOUT, cache_dir, digest_of, keep, only_one
+from imagekit.process import run
+from imagekit.recipes import ENGINE
+
+USER_ID = 26
+PACKAGES = "opt/tests"
+TMPFS_SIZE = "4g"
+ENVIRONMENT = {
+    "HOME": "/tmp",
+    "LANG": "C.UTF-8",
+    "PATH": f"/{PACKAGES}/bin:/usr/lib/postgresql/17/bin:/usr/local/bin:/usr/bin:/bin",
+    "PYTHONPATH": f"/src/operator:/src/tests:/{PACKAGES}",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "TERM": os.environ.get("TERM", "dumb"),
+}
+
+
+def ensure_root() -> Path:
+    """The file system for component tests; made when the image's inputs or the tools change."""
+    image_inputs = ENGINE.inputs(with_our_wheel=False)
+    folder = cache_dir("component") / digest_of([image_inputs, wheels.TEST_LOCK, Path(__file__)])
+    with only_one("component"):
+        return keep(folder, _make_root, "file system for component tests")
+
+
+def _make_root(scratch: Path) -> None:
+    inputs = ENGINE.inputs(with_our_wheel=False)
+    reference = f"localhost/aurora-engine-runtime:{inputs}"
+    with tempfile.TemporaryDirectory() as context, only_one("images"):
+        base.ensure()
+        ENGINE.lay_out(Path(context), with_our_wheel=False)
+        buildah.build(Path(context), reference, inputs, target="runtime")
+        with buildah.mounted(reference) as root:
+            run(["cp", "-a", f"{root}/.", scratch])
+    wheels.install_into(scratch / PACKAGES, wheels.TEST_LOCK)
+    shutil.rmtree(scratch / "opt/aurora")
+    for name in ("src", "tmp", "dev", "proc", "run", "var/lib/aurora"):
+        (scratch / name).mkdir(parents=True, exist_ok=True)
+
+
+def run_inside(command: Sequence[str]) -> int:
+    """Run ``command`` in the component root, as PostgreSQL's user; return its exit code."""
+    root = ensure_root()
+    inner = [sys.executable, __file__, str(root), *command]
+    process = subprocess.Popen(
+        [
+            "unshare",
+            *("--mount", "--propagation=private", "--pid", "--fork", "--kill-child"),
+            *("--net", "--ipc", "--uts"),
+            *inner,
+        ],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return process.wait()
+
+
+def _enter(root: Path) -> None:
+    """Lay the mounts and move in. Nobody outside this namespace sees them."""
+    mounts = [
+        ("--bind", str(root), root),
+        ("-t", "proc", "proc", root / "proc"),
+        ("-t", "tmpfs", "-o", f"mode=1777,size={TMPFS_SIZE}", "tmpfs", root / "tmp"),
+        ("-t", "tmpfs", "-o", "mode=1777", "tmpfs", root / "run"),
+        ("-t", "tmpfs", "-o", "mode=755", "tmpfs", root / "dev"),
+        ("--bind", "-o", "ro", str(CHECKOUT), root / "src"),
+    ]
+    for words in mounts:
+        run(["mount", *words])
+    run(["mount", "-o", "remount,bind,ro", root / "src"])
+    for device in ("null", "zero", "full", "random", "urandom", "tty"):
+        (root / "dev" / device).touch()
+        run(["mount", "--bind", f"/dev/{device}", root / "dev" / device])
+    (root / "dev/shm").mkdir()
+    run(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", root / "dev/shm"])
+    run(["ip", "link", "set", "lo", "up"])
+    os.chroot(root)
+    os.chdir("/src")
+
+
+def _become_user() -> None:
+    # A test's servers die with the test even if pytest itself is killed: see _serve_as_init.
+    os.setgroups([])
+    os.setgid(USER_ID)
+    os.setuid(USER_ID)
+
+
+def _serve_as_init(child: int) -> int:
+    """Be process 1: reap what is orphaned, pass signals on, end with the child's exit code.
+
+    When process 1 ends, the kernel kills whatever is left in the namespace.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _frame: os.kill(child, received))
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            return os.waitstatus_to_exitcode(status)
+
+
+def _main(root: Path, command: Sequence[str]) -> int:
+    # unshare --kill-child tells the kernel to end this process when unshare ends.
+    _enter(root)
+    child = os.fork()
+    if child == 0:
+        _become_user()
+        os.execvpe(command[0], list(command), ENVIRONMENT)
+    return abs(_serve_as_init(child))
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1]), sys.argv[2:]))

@@ -1,0 +1,1 @@
+"""Command lines: where the parts are wired together."""

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
+from aurora_operator.core.copy import CopyState as CopyState
+from aurora_operator.core.copy import StreamState as StreamState
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.names import AttemptId, Identity, InstanceName, Slot, VolumeId
 
@@ -61,31 +63,6 @@ class DurablePoint(Message):
 
     term: Term
     lsn: LsnText
-
-
-class CopyState(StrEnum):
-    """What a storage pod's copy is good for."""
-
-    BLANK = "blank"
-    """Holds nothing; it never votes."""
-    FILLING = "filling"
-    """Taking base and log from a full copy; it never votes."""
-    FULL = "full"
-    """Contiguous from its log's start to its SCL."""
-    FAILED = "failed"
-    """A checksum or an fsync failed; counted as blank until it is refilled."""
-
-
-class StreamState(StrEnum):
-    """What a copy knows of its stream from the writer."""
-
-    NONE = "none"
-    """It has no writer to follow."""
-    STREAMING = "streaming"
-    CLOSED = "closed"
-    """The other side ended it."""
-    SILENT = "silent"
-    """Nothing was heard for the limit, although the copy pings."""
 
 
 class PageStoreStatus(Message):

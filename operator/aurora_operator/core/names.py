@@ -14,7 +14,7 @@ Slot = NewType("Slot", int)
 """The place of a copy in the volume, 0 to 5; two slots a zone."""
 
 AttemptId = NewType("AttemptId", str)
-"""Random for each attempt to open, kept in memory only, so that no attempt is repeated by chance."""
+"""Random for each attempt to open, kept in memory only: no attempt is repeated by chance."""
 
 InstanceName = NewType("InstanceName", str)
 """The name of an instance's pod, such as ``shop-instance-1``."""

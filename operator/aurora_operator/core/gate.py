@@ -1,0 +1,67 @@
+"""What a gate may serve, and to whom.
+
+A gate hands the log to standbys. What it serves can never be taken back, so it stops at the
+volume durable position (I2): that is what makes pg_rewind unnecessary for replicas and copies.
+Two kinds of session get more: the candidate to whom this copy promised, which has its door shut,
+and a blank copy being filled at the volume's birth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from aurora_operator.core.copy import CopyState, CopyView, Promise, Vdl
+from aurora_operator.core.history import TermHistory
+from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.core.names import Identity
+from aurora_operator.core.verdicts import Proceed, Refuse
+
+FORMAT_TERM: Final = Term(1)
+"""Formatting is term 1; the first writer opens term 2 (rule 13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServePoint:
+    """Serve the log below ``limit`` and announce ``term`` as the latest there is."""
+
+    limit: Lsn
+    term: Term
+
+
+def serve_point(history: TermHistory, scl: Lsn, known_vdl: Vdl | None) -> ServePoint | None:
+    """Rule 7: how far an ordinary session may read; ``None``: nothing yet, let it wait (I2).
+
+    The VDL is used only if the last byte of the own log is of its term (H19). The announced term
+    is that of the served prefix, strictly below its end (T4): a standby that adopts a term which
+    then dies would never find back.
+    """
+    if known_vdl is None or history.last_term_before(scl) != known_vdl.term:
+        return None
+    return candidate_serve_point(history, min(known_vdl.lsn, scl))
+
+
+def candidate_serve_point(history: TermHistory, scl: Lsn) -> ServePoint | None:
+    """Rule 4: an uncapped session reads all that is durable here."""
+    term = history.last_term_before(scl)
+    return None if term is None else ServePoint(scl, term)
+
+
+def judge_uncapped(copy: CopyView, claimed: Promise) -> Proceed | Refuse:
+    """Rule 4: uncapped is only the attempt that holds this copy's promise, right now."""
+    if copy.state is not CopyState.FULL or copy.record is None:
+        return Refuse(f"{copy.identity} is {copy.state} and serves nobody")
+    if copy.record.promise != claimed:
+        return Refuse(f"{copy.identity} promised {copy.record.promise}, not {claimed}")
+    return Proceed(f"{copy.identity} serves all of its log to the candidate of {claimed}")
+
+
+def judge_fill_session(copy: CopyView, identity: Identity) -> Proceed | Refuse:
+    """Rule 13: a blank copy is filled uncapped only while nothing above term 1 was promised."""
+    if copy.state is not CopyState.FULL or copy.record is None:
+        return Refuse(f"{copy.identity} is {copy.state} and cannot fill another copy")
+    if copy.record.promise.term > FORMAT_TERM:
+        return Refuse(f"{copy.identity} promised {copy.record.promise}; the birth is over")
+    if identity not in copy.record.members or identity == copy.identity:
+        return Refuse(f"{identity} is no other member of this volume")
+    return Proceed(f"{copy.identity} fills {identity}")

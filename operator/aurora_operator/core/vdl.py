@@ -1,0 +1,80 @@
+"""The volume durable position: how far the volume can no longer forget.
+
+A copy counts for term T only while its promise is exactly T, its last byte is of T and it holds
+the whole first record of T (rule 6). Each part is needed: a copy that promised higher may be
+chosen against, and bytes of an older term on four copies can still lose to a candidate that never
+saw them (H4). Facts about a copy in its term stay true, so stale messages do no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aurora_operator.core.copy import CopyState, CopyView, Position, Vdl, position_of
+from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.core.members import MemberList, highest
+from aurora_operator.core.quorum import QuorumPolicy, volume_durable_lsn
+
+
+def counts_for(position: Position, term: Term, first_record_end: Lsn, members: MemberList) -> bool:
+    """Rule 6: whether a copy counts for the VDL of ``term`` (I2, I4, I5)."""
+    return (
+        position.identity in members
+        and position.promised_term == term
+        and position.log_term == term
+        and position.scl is not None
+        and position.scl >= first_record_end
+    )
+
+
+def durable_point(
+    term: Term,
+    first_record_end: Lsn,
+    positions: Iterable[Position],
+    members: MemberList,
+    policy: QuorumPolicy,
+) -> Lsn | None:
+    """Rule 6: the VDL of ``term``; none until a write quorum holds its whole first record.
+
+    A copy that appears twice counts once, with its lower position (H2).
+    """
+    scl_by_identity: dict[str, Lsn] = {}
+    for position in positions:
+        if counts_for(position, term, first_record_end, members) and position.scl is not None:
+            known = scl_by_identity.get(position.identity, position.scl)
+            scl_by_identity[position.identity] = min(known, position.scl)
+    return volume_durable_lsn(scl_by_identity.values(), policy)
+
+
+def merge_known(known: Vdl | None, heard: Vdl, own_log_term: Term | None) -> Vdl | None:
+    """Rule 7: what a copy knows after hearing ``heard`` (T5, H19).
+
+    Only a VDL of the term of the own last byte is taken; one of any other term is ignored, and
+    numbers of different terms are never compared. Within a term the VDL does not go back.
+    """
+    if heard.term != own_log_term:
+        return known
+    if known is None or known.term != heard.term:
+        return heard
+    return max(known, heard, key=lambda vdl: vdl.lsn)
+
+
+def implied_vdl(own: CopyView, peers: Iterable[CopyView], policy: QuorumPolicy) -> Vdl | None:
+    """Rule 7, while the hub is silent: the VDL of the own term that the copies' answers imply.
+
+    The term, and the end of its first record, are those that the own copy adopted; members are
+    those of the highest list that any full copy shows.
+    """
+    record = own.record
+    if (
+        own.state is not CopyState.FULL
+        or record is None
+        or own.log_term != record.history.last.term
+    ):
+        return None
+    full = [copy for copy in (own, *peers) if copy.state is CopyState.FULL]
+    members = highest(copy.record.members for copy in full if copy.record is not None)
+    term = record.history.last.term
+    positions = [position_of(copy) for copy in full]
+    lsn = durable_point(term, record.first_record_end, positions, members, policy)
+    return None if lsn is None else Vdl(term, lsn)

@@ -35,6 +35,11 @@ def parse_quantity(text: str) -> int:
     return -(-exact.numerator // exact.denominator)
 
 
+def quantity(size_bytes: int) -> str:
+    """A size in whole MiB as Kubernetes writes it."""
+    return f"{size_bytes >> 20}Mi"
+
+
 def volume_name(claim: Json) -> str:
     """Named after the claim's uid, so that a second attempt finds the first one's work."""
     return f"pvc-{claim['metadata']['uid']}"
@@ -54,7 +59,7 @@ def volume_object(claim: Json, node: Node, size_bytes: int, reclaim_policy: str)
         "kind": "PersistentVolume",
         "metadata": {"name": name, "annotations": {_PROVISIONED_BY: layout.PROVISIONER}},
         "spec": {
-            "capacity": {"storage": str(size_bytes)},
+            "capacity": {"storage": quantity(size_bytes)},
             "accessModes": claim["spec"]["accessModes"],
             "persistentVolumeReclaimPolicy": reclaim_policy,
             "storageClassName": claim["spec"]["storageClassName"],
@@ -146,11 +151,11 @@ class Provisioner:
             volumes.grow(node, nodes.require_pid(node), name, wanted)
             capacity = wanted
             self._api.patch(
-                f"{_VOLUMES}/{name}", {"spec": {"capacity": {"storage": str(capacity)}}}
+                f"{_VOLUMES}/{name}", {"spec": {"capacity": {"storage": quantity(capacity)}}}
             )
             print(f"{name} grown to {capacity} bytes", flush=True)
         # Told last, as the external resizer does: status never promises what is not there.
-        status = {"capacity": {"storage": str(capacity)}, "conditions": []}
+        status = {"capacity": {"storage": quantity(capacity)}, "conditions": []}
         self._api.patch(f"{_claim_path(claim)}/status", {"status": status})
 
     def _delete(self, volume: Json) -> None:

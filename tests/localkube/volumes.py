@@ -72,8 +72,7 @@ def mount_in_node(node: Node, node_pid: int, name: str) -> None:
     if is_mounted(node_pid, target):
         return
     target.mkdir(parents=True, exist_ok=True)
-    enter = ("nsenter", f"--target={node_pid}", "--mount", "--")
-    shell.run(*enter, "mount", "-o", "loop,noatime", image_path(node, name), target)
+    shell.run(*_inside(node_pid), "mount", "-o", "loop,noatime", image_path(node, name), target)
 
 
 def grow(node: Node, node_pid: int, name: str, size_bytes: int) -> None:
@@ -83,18 +82,22 @@ def grow(node: Node, node_pid: int, name: str, size_bytes: int) -> None:
         os.truncate(image, size_bytes)
     for device in _loop_devices(image):
         shell.run("losetup", "--set-capacity", device)
-    enter = ("nsenter", f"--target={node_pid}", "--mount", "--")
-    shell.run(*enter, "xfs_growfs", "-d", mount_path(node, name))
+    shell.run(*_inside(node_pid), "xfs_growfs", "-d", mount_path(node, name))
 
 
 def delete(node: Node, node_pid: int | None, name: str) -> None:
     """Unmount where mounted and remove for ever."""
     target = mount_path(node, name)
     if node_pid is not None and is_mounted(node_pid, target):
-        shell.run("nsenter", f"--target={node_pid}", "--mount", "--", "umount", target)
+        shell.run(*_inside(node_pid), "umount", target)
     image_path(node, name).unlink(missing_ok=True)
     if target.exists():
         target.rmdir()
+
+
+def _inside(node_pid: int) -> tuple[str, ...]:
+    """Enter the node's mounts; its processes too, or the /proc there would not know the caller."""
+    return ("nsenter", f"--target={node_pid}", "--mount", "--pid", "--")
 
 
 def _loop_devices(image: Path) -> list[str]:

@@ -1,24 +1,46 @@
-"""Signatures first; the bodies follow within the hour."""
+"""The part of a storage pod that follows a writer: make its log durable, then say so.
+
+An acceptor belongs to one writer of one term. It connects through the slot that bears its copy's
+identity, takes log from its own end on, crosses the forks to the writer's term, and after each
+batch: append, one sync, report. It keeps connecting until it is stopped. A promise stops it:
+``stop`` cuts the connection inside the call, so that nothing is appended or reported afterwards
+(rule 2). It never decides what may be reported; the copy does, each time (rule 1).
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final
+
+import structlog
 
 from aurora_operator.api.messages import StreamState
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.names import Identity
+from aurora_operator.engines.postgresql import wire
+from aurora_operator.engines.postgresql.copy_log import CopyLog
 from aurora_operator.engines.postgresql.endpoint import Endpoint, TlsFiles
+from aurora_operator.engines.postgresql.log_client import LogClient, LogEvent, TermEnd
+from aurora_operator.engines.postgresql.log_fetch import cross, fetch_log, last_term, take_batch
 
+ACCEPTOR_ROLE: Final = "aurora_acceptor"
 
-class CopyLog(Protocol):
-    """What an acceptor needs of a copy."""
+PING_SECONDS: Final = 0.25
+"""An idle walsender says nothing by itself (H24)."""
+SILENT_SECONDS: Final = 1.0
+"""Silence after which the copy counts its writer as gone."""
+DEAD_SECONDS: Final = 5.0
+"""Silence after which the connection is given up and made anew."""
+CONNECT_SECONDS: Final = 2.0
+TERM_SECONDS: Final = 3.0
+"""How long a server that is just being promoted may still announce its old term (T14)."""
+RETRY_SECONDS: Final = (0.01, 0.02, 0.05, 0.1, 0.2)
 
-    def scl(self) -> Lsn: ...
-    def last_term(self) -> Term: ...
-    def append(self, lsn: Lsn, data: bytes, term: Term) -> None: ...
-    def sync(self) -> None: ...
-    def reportable(self, writer_term: Term) -> Lsn | None: ...
+_Failure = (OSError, TimeoutError, wire.ServerError, wire.WireError)
+
+log = structlog.get_logger(__name__)
 
 
 class Acceptor:
@@ -36,27 +58,204 @@ class Acceptor:
         on_progress: Callable[[], None],
         peer_gates: Callable[[], Sequence[Endpoint]] = tuple,
     ) -> None:
-        raise NotImplementedError
-
-    def start(self) -> None:
-        """Start the task that follows the writer."""
-        raise NotImplementedError
-
-    def stop(self) -> None:
-        """At once, in this very call: the connection is aborted, nothing is appended after it."""
-        raise NotImplementedError
-
-    async def join(self) -> None:
-        """Wait for the task's end after ``stop``."""
-        raise NotImplementedError
-
-    def stream_state(self) -> StreamState:
-        raise NotImplementedError
-
-    @property
-    def streaming(self) -> bool:
-        raise NotImplementedError
+        """``on_progress`` is called after every sync; ``peer_gates`` says who else has log."""
+        self._copy = copy
+        self._identity = identity
+        self._system_identifier = system_identifier
+        self._writer = writer
+        self._term = term
+        self._tls = tls
+        self._on_progress = on_progress
+        self._peer_gates = peer_gates
+        self._task: asyncio.Task[None] | None = None
+        self._client: LogClient | None = None
+        self._prefix_end = copy.scl()
+        self._received_end: Lsn | None = None
+        self._stopped = False
+        self._streaming = False
+        self._closed_by_writer = False
+        self._heard_at = time.monotonic()
+        self._sentence = f"connecting to {writer}"
 
     @property
     def term(self) -> Term:
-        raise NotImplementedError
+        """The term of the writer that is followed."""
+        return self._term
+
+    @property
+    def streaming(self) -> bool:
+        """Whether log flows at this moment."""
+        return self._streaming
+
+    @property
+    def sentence(self) -> str:
+        """What the acceptor is doing, for people."""
+        return self._sentence
+
+    def stream_state(self) -> StreamState:
+        """What this copy would say of the writer in a pre-vote (rule 2)."""
+        if self._stopped:
+            return StreamState.NONE
+        if self._closed_by_writer:
+            return StreamState.CLOSED
+        if time.monotonic() - self._heard_at >= SILENT_SECONDS:
+            return StreamState.SILENT
+        return StreamState.STREAMING
+
+    def start(self) -> None:
+        """Start the task that follows the writer; ``join`` owns its outcome."""
+        self._task = asyncio.create_task(self._follow(), name=f"acceptor of term {self._term}")
+
+    def stop(self) -> None:
+        """At once, in this very call: the connection is cut, nothing is appended after it."""
+        self._stopped = True
+        self._streaming = False
+        if self._client is not None:
+            self._client.abort()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def join(self) -> None:
+        """Wait until it has stopped; raises what made the copy fail, such as a failed fsync."""
+        if self._task is None:
+            return
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.result()
+
+    async def _follow(self) -> None:
+        failures = 0
+        while not self._stopped:
+            try:
+                await self._one_connection()
+            except _Failure as error:
+                if self._streaming:
+                    failures = 0
+                self._note_end(error)
+                if isinstance(error, wire.ServerError) and error.sqlstate == wire.SEGMENT_REMOVED:
+                    await self._fetch_from_peers()
+            finally:
+                self._streaming = False
+            await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+            failures += 1
+
+    async def _one_connection(self) -> None:
+        async with await LogClient.connect(
+            self._writer,
+            tls=self._tls,
+            user=ACCEPTOR_ROLE,
+            application_name=self._identity,
+            timeout_seconds=CONNECT_SECONDS,
+        ) as client:
+            self._client = client
+            try:
+                await self._wait_for_term(client)
+                term = last_term(self._copy)
+                while True:
+                    term = cross(self._copy, await self._stream(client, term))
+            finally:
+                self._client = None
+
+    async def _wait_for_term(self, client: LogClient) -> None:
+        deadline = time.monotonic() + TERM_SECONDS
+        while True:
+            who = await client.identify_system()
+            self._heard_at = time.monotonic()
+            if who.system_identifier != self._system_identifier:
+                raise wire.WireError(
+                    f"{self._writer} is system {who.system_identifier}, this volume is"
+                    f" {self._system_identifier}; nothing was taken from it"
+                )
+            if who.term == self._term:
+                return
+            if time.monotonic() > deadline or who.term > self._term:
+                raise wire.WireError(
+                    f"{self._writer} announces term {who.term}, this copy follows term"
+                    f" {self._term}; nothing was taken from it"
+                )
+            await asyncio.sleep(0.003)
+
+    async def _stream(self, client: LogClient, term: Term) -> TermEnd:
+        """Take log of ``term`` until it ends; raises when the connection does."""
+        if self._received_end is None:
+            self._prefix_end = self._copy.scl()
+        end = await client.start_replication(self._copy.scl(), term, slot=self._identity)
+        if end is None:
+            self._note_streaming(term)
+            self._report(client)
+        while end is None:
+            try:
+                batch = await client.next_batch(timeout_seconds=PING_SECONDS)
+            except TimeoutError:
+                self._ping(client)
+                continue
+            self._heard_at = time.monotonic()
+            end = self._take(client, batch, term)
+        return end
+
+    def _take(self, client: LogClient, batch: list[LogEvent], term: Term) -> TermEnd | None:
+        """Append, sync, report: one step, in which no promise can come between."""
+        if self._stopped:
+            return None
+        before = self._copy.scl()
+        end = take_batch(self._copy, batch, term)
+        moved = self._copy.scl() > before
+        if moved:
+            self._received_end = self._copy.scl()
+        asked = any(isinstance(e, wire.Keepalive) and e.reply_requested for e in batch)
+        if end is None and (moved or asked):
+            self._report(client)
+        if moved:
+            self._on_progress()
+        return end
+
+    def _report(self, client: LogClient, *, reply_requested: bool = False) -> None:
+        lsn = self._copy.reportable(self._term, self._prefix_end, self._received_end)
+        if lsn is not None and not self._stopped:
+            client.send_status(lsn, reply_requested=reply_requested)
+
+    def _ping(self, client: LogClient) -> None:
+        silent_seconds = time.monotonic() - self._heard_at
+        if silent_seconds > DEAD_SECONDS:
+            raise ConnectionError(f"{self._writer} was silent for {silent_seconds:.1f} s")
+        self._report(client, reply_requested=True)
+
+    async def _fetch_from_peers(self) -> None:
+        for gate in self._peer_gates():
+            try:
+                end = await fetch_log(
+                    gate,
+                    copy=self._copy,
+                    system_identifier=self._system_identifier,
+                    tls=self._tls,
+                    application_name=self._identity,
+                )
+            except _Failure as error:
+                log.warning("log not fetched from a peer", gate=str(gate), error=str(error))
+                continue
+            self._on_progress()
+            log.info("log fetched from a peer", gate=str(gate), end=str(end))
+            return
+
+    def _note_streaming(self, term: Term) -> None:
+        self._streaming = True
+        self._closed_by_writer = False
+        self._heard_at = time.monotonic()
+        self._sentence = f"takes log of term {term} from {self._writer}"
+        log.info(
+            "stream begins",
+            writer=str(self._writer),
+            term=self._term,
+            log_term=term,
+            start=str(self._copy.scl()),
+        )
+
+    def _note_end(self, error: Exception) -> None:
+        """Closed is what the other side did; running into a deadline is silence."""
+        closed = isinstance(error, ConnectionError | wire.ServerError)
+        if closed and time.monotonic() - self._heard_at < DEAD_SECONDS:
+            self._closed_by_writer = True
+        sentence = f"no stream from {self._writer}: {error or type(error).__name__}"
+        if sentence != self._sentence:
+            log.warning("stream ended", writer=str(self._writer), term=self._term, error=str(error))
+        self._sentence = sentence

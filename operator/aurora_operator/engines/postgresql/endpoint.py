@@ -7,6 +7,7 @@ the own pod are plain.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,3 +83,27 @@ class TlsFiles:
         context.load_cert_chain(self.certificate, self.key)
         context.set_alpn_protocols([ALPN_PROTOCOL])
         return context
+
+
+STREAM_BUFFER_BYTES: Final = 1024 * 1024
+"""How much may wait unread before the kernel is asked to hold the sender back."""
+
+
+async def open_endpoint(
+    endpoint: Endpoint, tls: TlsFiles | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a stream: TLS from the first byte to a port, plain to a Unix socket.
+
+    The caller sets the deadline. Raises ``OSError``, of which ``ssl.SSLError`` is one.
+    """
+    if isinstance(endpoint, SocketEndpoint):
+        return await asyncio.open_unix_connection(str(endpoint.path), limit=STREAM_BUFFER_BYTES)
+    if tls is None:
+        raise ValueError(f"a connection to {endpoint} needs TLS, and no files were given")
+    return await asyncio.open_connection(
+        endpoint.host,
+        endpoint.port,
+        ssl=tls.client_context(),
+        server_hostname=endpoint.server_name,
+        limit=STREAM_BUFFER_BYTES,
+    )

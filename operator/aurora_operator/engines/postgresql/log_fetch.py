@@ -1,0 +1,100 @@
+"""Taking log from another copy's gate, up to a point.
+
+Two cases need it: a blank copy of a newly born volume, and a copy that was away so long that the
+writer removed what it lacks (T12). Nothing is reported to anybody here; what was fetched counts
+only once the copy follows the writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.engines.postgresql import wire
+from aurora_operator.engines.postgresql.copy_log import CopyLog
+from aurora_operator.engines.postgresql.endpoint import Endpoint, TlsFiles
+from aurora_operator.engines.postgresql.log_client import LogClient, LogEvent, TermEnd
+
+
+async def fetch_log(
+    gate: Endpoint,
+    *,
+    copy: CopyLog,
+    system_identifier: str,
+    tls: TlsFiles | None,
+    application_name: str,
+    parameters: Mapping[str, str] | None = None,
+    silence_seconds: float = 5.0,
+) -> Lsn:
+    """Take everything that ``gate`` may serve now, durably; returns the copy's new end.
+
+    Raises ``OSError``, ``TimeoutError``, ``ServerError`` or ``WireError``; what was taken until
+    then stays and is good.
+    """
+    async with await LogClient.connect(
+        gate,
+        tls=tls,
+        user=application_name,
+        application_name=application_name,
+        parameters=parameters,
+    ) as client:
+        who = await client.identify_system()
+        if who.system_identifier != system_identifier:
+            raise wire.WireError(
+                f"{gate} serves system {who.system_identifier}, this volume is"
+                f" {system_identifier}; nothing was taken, check that both belong to one cluster"
+            )
+        term = last_term(copy)
+        while copy.scl() < who.end:
+            end = await client.start_replication(copy.scl(), term)
+            while end is None and copy.scl() < who.end:
+                batch = await client.next_batch(timeout_seconds=silence_seconds)
+                end = take_batch(copy, batch, term)
+            if end is not None:
+                term = cross(copy, end)
+    return copy.scl()
+
+
+def last_term(copy: CopyLog) -> Term:
+    """The term of the last byte, with which a stream is asked for; the first one when empty."""
+    history = copy.history()
+    return history.last_term_before(copy.scl()) or history.first.term
+
+
+def take_batch(copy: CopyLog, batch: list[LogEvent], term: Term) -> TermEnd | None:
+    """Append a batch and make it durable with one sync; returns the end of the term if it came.
+
+    Not a coroutine on purpose: between the first byte and the sync nobody else runs.
+    """
+    position = copy.scl()
+    appended = False
+    end: TermEnd | None = None
+    for event in batch:
+        if isinstance(event, TermEnd):
+            end = event
+        elif isinstance(event, wire.LogData):
+            if event.start > position:
+                raise wire.WireError(
+                    f"log came from {event.start} on, but the copy ends at {position}: a gap is"
+                    " never written; the copy connects again and asks from its end"
+                )
+            fresh = event.data[position - event.start :]
+            if fresh:
+                copy.append(position, fresh, term)
+                position = position.advanced(len(fresh))
+                appended = True
+    if appended:
+        copy.sync()
+    return end
+
+
+def cross(copy: CopyLog, end: TermEnd) -> Term:
+    """Go over to the next term at its fork (T12); refuses a fork that was not adopted."""
+    begins = {entry.term: entry.begin for entry in copy.history().entries}
+    if begins.get(end.next_term) != end.begin or copy.scl() != end.begin:
+        raise wire.WireError(
+            f"the other side says term {end.next_term} begins at {end.begin}; this copy ends at"
+            f" {copy.scl()} with the history {copy.history()}. Nothing was taken of that term;"
+            " the copy waits to adopt the writer's history"
+        )
+    return end.next_term

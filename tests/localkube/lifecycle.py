@@ -13,16 +13,31 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from localkube import (
-    cgroups, control, cuts, gobuild, images, layout, network, node_config, nodes, packages, pki,
-    preflight, shell, volumes,
-)  # fmt: skip
+    cgroups,
+    control,
+    cuts,
+    gobuild,
+    images,
+    layout,
+    network,
+    node_config,
+    nodes,
+    packages,
+    pki,
+    preflight,
+    shell,
+    volumes,
+)
 from localkube.errors import LocalKubeError
 from localkube.layout import NODES, STATE, Node
 from localkube.progress import say, step
 
+CLIENTS_GROUP = f"{layout.CGROUP}/programs"
+CLIENT_RESOLV_CONF = STATE / "client-resolv.conf"
 _FINGERPRINT = STATE / "fingerprint"
 _IMAGES = STATE / "images"
 _SYSCTLS = STATE / "sysctls.json"
@@ -154,6 +169,12 @@ def _prepare_state() -> None:
         _link(layout.BIN / name, gobuild.path_of("kube"))
     _link(layout.BIN / "helm", gobuild.path_of("helm"))
     _write_images()
+    cgroups.create(CLIENTS_GROUP)
+    domain = layout.CLUSTER_DOMAIN
+    CLIENT_RESOLV_CONF.write_text(
+        f"nameserver {layout.DNS_ADDRESS}\nsearch svc.{domain} {domain}\n"
+        "options ndots:3 timeout:2 attempts:2\n"
+    )
     pki.ensure_all()
     shutil.copyfile(pki.kubeconfig_path("admin"), layout.KUBECONFIG)
     layout.KUBECONFIG.chmod(0o600)
@@ -234,15 +255,16 @@ def _down() -> None:
 
 
 def _down_actions() -> Iterator[Callable[[], object]]:
-    yield lambda: cgroups.kill_all(layout.CGROUP)
+    yield partial(cgroups.kill_all, layout.CGROUP)
     yield cuts.remove_all
     for node in NODES:
-        yield lambda node=node: network.remove_node(node)
+        yield partial(network.remove_node, node)
     yield network.remove_host
-    yield lambda: cgroups.remove(layout.CGROUP)
+    yield partial(cgroups.remove, layout.CGROUP)
     yield _release_loops
     yield _restore_sysctls
-    yield lambda: [_remove_tree(path) for path in (layout.RUN, STATE)]
+    yield partial(_remove_tree, layout.RUN)
+    yield partial(_remove_tree, STATE)
     yield _remove_mount_points
 
 

@@ -90,7 +90,9 @@ def leftovers() -> list[str]:
     """What of the network still exists."""
     found = [f"link {name}" for name in (layout.BRIDGE, *(n.link for n in layout.NODES))
              if link_exists(name)]  # fmt: skip
-    found += [f"network namespace {n.namespace}" for n in layout.NODES if namespace_path(n).exists()]
+    found += [
+        f"network namespace {n.namespace}" for n in layout.NODES if namespace_path(n).exists()
+    ]
     ours = (layout.SERVICE_CIDR, layout.NODE_CIDR, *(node.pod_cidr for node in layout.NODES))
     routes = json.loads(shell.run("ip", "-json", "route", "show", "table", "all") or "[]")
     found += [f"route {route['dst']}" for route in routes if route.get("dst") in ours]

@@ -5,6 +5,7 @@ does what is missing. So a pass may fail or the process may be killed at any poi
 pass ends in the same state. A claim that cannot be served gets an Event, and is tried again.
 """
 
+import math
 import re
 import threading
 import time
@@ -20,10 +21,12 @@ _WATCH_SILENCE_SECONDS = 300.0
 _SELECTED_NODE = "volume.kubernetes.io/selected-node"
 _PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 _CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
-_SUFFIXES = {
-    "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
-    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "m": Fraction(1, 1000),
-}  # fmt: skip
+_SUFFIXES: dict[str, Fraction] = {
+    "": Fraction(1),
+    "m": Fraction(1, 1000),
+    **{name: Fraction(1000**power) for power, name in enumerate("kMGT", start=1)},
+    **{f"{name}i": Fraction(1024**power) for power, name in enumerate("KMGT", start=1)},
+}
 
 
 def parse_quantity(text: str) -> int:
@@ -31,8 +34,8 @@ def parse_quantity(text: str) -> int:
     match = re.fullmatch(r"([0-9.]+)(?:e([0-9]+))?([A-Za-z]*)", text)
     if match is None or match[3] not in _SUFFIXES:
         raise ValueError(f"not a quantity of bytes: {text!r}")
-    exact = Fraction(match[1]) * 10 ** int(match[2] or 0) * _SUFFIXES[match[3]]
-    return -(-exact.numerator // exact.denominator)
+    exact = Fraction(f"{match[1]}e{match[2] or 0}") * _SUFFIXES[match[3]]
+    return math.ceil(exact)
 
 
 def quantity(size_bytes: int) -> str:

@@ -23,8 +23,6 @@ from tools.venv import SetupError, environment, python
 
 INSIDE: Final = "AURORA_TOOLS_INSIDE"
 MYPY_PACKAGES: Final = ("aurora_operator", "localkube", "support", "demo", "tools")
-IMAGES: Final = ("engine", "operator")
-ARCHIVES: Final = BUILD / "images"
 
 
 class TaskFailed(Exception):
@@ -42,6 +40,17 @@ def call(*argv: str | Path, env: Mapping[str, str] | None = None) -> None:
 def call_python(*argv: str | Path) -> None:
     """Run a program with the environment's Python."""
     call(sys.executable, *argv)
+
+
+def _output(*argv: str) -> str:
+    """What a program of the environment's Python prints."""
+    words = [sys.executable, *argv]
+    done = subprocess.run(
+        words, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise TaskFailed(f"{' '.join(words)} ended with {done.returncode}")
+    return done.stdout.strip()
 
 
 def pytest(*argv: str | Path) -> None:
@@ -99,19 +108,18 @@ def check_generate() -> None:
 
 
 def images() -> None:
-    """Build both images as archives under build/images."""
-    ARCHIVES.mkdir(parents=True, exist_ok=True)
-    for name in IMAGES:
-        call_python("images/build.py", name, "--archive", ARCHIVES)
+    """Build both images; they stay in the builder's store."""
+    for name in ("engine", "operator"):
+        call_python("images/build.py", name)
 
 
 def chart() -> None:
-    """Lint the chart and pack it into build/."""
-    from support.helm import helm_path
-
+    """Lint, test and pack the Helm chart."""
     BUILD.mkdir(exist_ok=True)
-    call(helm_path(), "lint", "--strict", CHART)
-    call(helm_path(), "package", CHART, "--destination", BUILD)
+    helm = _output("-c", "from support.helm import helm_path; print(helm_path())")
+    call(helm, "lint", "--strict", "--quiet", CHART)
+    pytest("-q", "tests/chart")
+    call(helm, "package", CHART, "--destination", BUILD)
 
 
 def cluster_up() -> None:

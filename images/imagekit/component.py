@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from imagekit import base, buildah, wheels
 from imagekit.cache import CHECKOUT, cache_dir, digest_of, keep, only_one
@@ -30,8 +31,10 @@ PACKAGES = "opt/tests"
 TMPFS_SIZE = "4g"
 ENVIRONMENT = {
     "HOME": "/tmp",
+    "HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis",
     "LANG": "C.UTF-8",
     "PATH": f"/{PACKAGES}/bin:/usr/lib/postgresql/17/bin:/usr/local/bin:/usr/bin:/bin",
+    "PYTEST_ADDOPTS": "-p no:cacheprovider",  # the checkout is read-only
     "PYTHONPATH": f"/src/operator:/src/tests:/{PACKAGES}",
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUNBUFFERED": "1",
@@ -41,8 +44,8 @@ ENVIRONMENT = {
 
 def ensure_root() -> Path:
     """The file system for component tests; made when the image's inputs or the tools change."""
-    image_inputs = ENGINE.inputs(with_our_wheel=False)
-    folder = cache_dir("component") / digest_of([image_inputs, wheels.TEST_LOCK, Path(__file__)])
+    recipe = [Path(wheels.__file__), wheels.TEST_LOCK]
+    folder = cache_dir("component") / digest_of([ENGINE.inputs(with_our_wheel=False), *recipe])
     with only_one("component"):
         return keep(folder, _make_root, "file system for component tests")
 
@@ -104,11 +107,15 @@ def _enter(root: Path) -> None:
     os.chdir("/src")
 
 
-def _become_user() -> None:
-    # A test's servers die with the test even if pytest itself is killed: see _serve_as_init.
+def _become_user_and_run(command: Sequence[str]) -> NoReturn:
     os.setgroups([])
     os.setgid(USER_ID)
     os.setuid(USER_ID)
+    try:
+        os.execvpe(command[0], list(command), ENVIRONMENT)
+    except OSError as error:
+        print(f"cannot run {command[0]} in the component root: {error}", file=sys.stderr)
+        os._exit(127)
 
 
 def _serve_as_init(child: int) -> int:
@@ -129,8 +136,7 @@ def _main(root: Path, command: Sequence[str]) -> int:
     _enter(root)
     child = os.fork()
     if child == 0:
-        _become_user()
-        os.execvpe(command[0], list(command), ENVIRONMENT)
+        _become_user_and_run(command)
     return abs(_serve_as_init(child))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from imagekit.cache import CHECKOUT, cache_dir, digest_of, keep
@@ -51,15 +52,14 @@ def _target() -> list[str]:
 
 
 def _download(lock: Path, folder: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-    run([*pip, *_target(), "--dest", folder, "--requirement", lock])
+    _pip("download", ["--require-hashes", *_target(), "--dest", folder, "--requirement", lock])
 
 
 def install_into(folder: Path, lock: Path) -> None:
     """Unpack what ``lock`` names into ``folder``, ready to be put on the images' Python path."""
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
-    source = ["--no-index", "--find-links", locked(lock)]
-    run([*pip, *_target(), *source, "--no-compile", "--target", folder, "--requirement", lock])
+    source = ["--no-index", "--find-links", locked(lock), "--require-hashes"]
+    into = [*_target(), "--no-compile", "--target", folder, "--requirement", lock]
+    _pip("install", [*source, *into])
     for script in (folder / "bin").iterdir():
         first, _, rest = script.read_bytes().partition(b"\n")
         if first.startswith(b"#!") and b"python" in first:  # pip wrote the path of this Python
@@ -67,7 +67,6 @@ def install_into(folder: Path, lock: Path) -> None:
 
 
 def _build_ours(folder: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder]
     source = folder / "source"
     source.mkdir()
     for name in OUR_SOURCES:
@@ -76,5 +75,9 @@ def _build_ours(folder: Path) -> None:
             shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(path, source / name)
-    run([*pip, source])
+    _pip("wheel", ["--wheel-dir", folder, source])
     shutil.rmtree(source)
+
+
+def _pip(command: str, words: Sequence[str | Path]) -> None:
+    run([sys.executable, "-m", "pip", command, "--quiet", "--no-deps", *words])

@@ -71,35 +71,50 @@ class History:
         return tuple(sorted(found, key=lambda attempt: attempt.end_seconds))
 
 
-def parse_history(lines: Iterable[str]) -> History:
-    """The history of a log; an attempt without an end (the client was killed) is unknown."""
-    sent: set[int] = set()
-    begun: dict[int, float] = {}
-    attempts: list[Attempt] = []
-    reads: list[Read] = []
-    refused: list[tuple[float, str]] = []
-    for line in lines:
-        if not line.endswith("\n"):
-            break  # the last line of a client that was killed while writing it
+class LogReader:
+    """Turns a log into a history piece by piece, while its client is still writing it."""
+
+    def __init__(self) -> None:
+        self._sent: set[int] = set()
+        self._begun: dict[int, float] = {}
+        self._attempts: list[Attempt] = []
+        self._reads: list[Read] = []
+        self._refused: list[tuple[float, str]] = []
+
+    def feed(self, line: str) -> None:
+        """Take in one whole line."""
         entry = json.loads(line)
         at_seconds = float(entry["at"])
         match entry["kind"]:
             case "begin":
-                if entry["id"] in sent:
+                if entry["id"] in self._sent:
                     raise ValueError(f"the client sent id {entry['id']} twice: its log is no proof")
-                sent.add(entry["id"])
-                begun[entry["id"]] = at_seconds
+                self._sent.add(entry["id"])
+                self._begun[entry["id"]] = at_seconds
             case "end":
-                attempts.append(_attempt(entry, begun.pop(entry["id"]), at_seconds))
+                self._attempts.append(_attempt(entry, self._begun.pop(entry["id"]), at_seconds))
             case "read":
-                reads.append(_read(entry, at_seconds))
+                self._reads.append(_read(entry, at_seconds))
             case "connect":
-                refused.append((at_seconds, str(entry["why"])))
-    attempts.extend(
-        Attempt(number, Outcome.UNKNOWN, begin, begin, why="the log ends here")
-        for number, begin in begun.items()
-    )
-    return History(tuple(attempts), tuple(reads), tuple(refused))
+                self._refused.append((at_seconds, str(entry["why"])))
+
+    def history(self) -> History:
+        """What was told so far; an attempt without an end is unknown."""
+        open_attempts = (
+            Attempt(number, Outcome.UNKNOWN, begin, begin, why="the log ends here")
+            for number, begin in self._begun.items()
+        )
+        return History((*self._attempts, *open_attempts), tuple(self._reads), tuple(self._refused))
+
+
+def parse_history(lines: Iterable[str]) -> History:
+    """The history of a whole log."""
+    reader = LogReader()
+    for line in lines:
+        if not line.endswith("\n"):
+            break  # the last line of a client that was killed while writing it
+        reader.feed(line)
+    return reader.history()
 
 
 def load_history(path: Path) -> History:

@@ -64,6 +64,7 @@ class Options:
     interval_seconds: float
     statement_timeout_seconds: float
     out: str
+    password_file: str | None
 
 
 class Log:
@@ -84,6 +85,8 @@ class Session:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        file = options.password_file
+        self._password = Path(file).read_text().strip() if file else None
         self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
 
     async def connected(self) -> psycopg.AsyncConnection[tuple[Any, ...]]:
@@ -96,6 +99,7 @@ class Session:
                     user=self._options.user,
                     dbname=self._options.dbname,
                     application_name=f"continuous-{self._options.client}",
+                    password=self._password,
                     sslmode="require",
                     autocommit=True,
                 ),
@@ -238,6 +242,7 @@ def _options(argv: list[str]) -> Options:
     parser.add_argument("--interval-seconds", type=float, default=0.01)
     parser.add_argument("--statement-timeout-seconds", type=float, default=3.0)
     parser.add_argument("--out", default="-", help="file of JSON lines; - is standard output")
+    parser.add_argument("--password-file", help="the password comes from PGPASSWORD without it")
     return Options(**vars(parser.parse_args(argv)))
 
 
@@ -246,11 +251,23 @@ async def _run(options: Options, stream: IO[str]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await MODES[options.mode](options, Log(stream), stop)
+    watching = asyncio.create_task(_stop_with_parent(stop))
+    try:
+        await MODES[options.mode](options, Log(stream), stop)
+    finally:
+        watching.cancel()
+
+
+async def _stop_with_parent(stop: asyncio.Event) -> None:
+    """A test that was killed must not leave its clients behind."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        await asyncio.sleep(1)
+    stop.set()
 
 
 def main() -> int:
-    """Run one client; the password comes from PGPASSWORD."""
+    """Run one client."""
     options = _options(sys.argv[1:])
     if options.out == "-":
         asyncio.run(_run(options, sys.stdout))

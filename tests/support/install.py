@@ -1,0 +1,79 @@
+"""The product as it stands in this checkout, put onto a cluster: images, nodes, chart."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from localkube import cluster
+from support.kube import Kube
+from support.waiting import Failed
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "aurora-operator"
+ARCHIVES = ROOT / "build" / "images"
+NAMESPACE = "aurora-system"
+RELEASE = "aurora-operator"
+BUILD_TIMEOUT_SECONDS = 1800
+
+
+@dataclass(frozen=True)
+class Images:
+    """References of the two images, as pods name them."""
+
+    engine: str
+    operator: str
+
+
+def build_images(builder: str = "buildah", *, archives: bool = True) -> Images:
+    """Build what has changed; with archives, for nodes that fetch from no registry."""
+    ARCHIVES.mkdir(parents=True, exist_ok=True)
+    return Images(*(_build(name, builder, archives) for name in ("engine", "operator")))
+
+
+def archive_path(name: str) -> Path:
+    """Where the archive of an image is written."""
+    return ARCHIVES / f"{name}.tar"
+
+
+def _build(name: str, builder: str, archives: bool) -> str:
+    argv = [sys.executable, "images/build.py", name, "--builder", builder]
+    argv += ["--archive", str(archive_path(name))] if archives else []
+    done = subprocess.run(
+        argv,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=BUILD_TIMEOUT_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise Failed(f"the {name} image could not be built; its messages are above")
+    return done.stdout.strip().splitlines()[-1]
+
+
+def load_images() -> None:
+    """Bring both images into the nodes of the local cluster; those that have them are skipped."""
+    for name in ("operator", "engine"):
+        cluster.load_image(archive_path(name))
+
+
+def install_chart(kube: Kube, images: Images, *options: str) -> None:
+    """Install the operator, or bring it to these images; wait until it runs."""
+    # Helm installs CRDs once and never changes them; they are part of this checkout, so apply them.
+    kube.run("apply", "--server-side", "--force-conflicts", "--filename", str(CHART / "crds"))
+    settings: list[str] = []
+    for key, reference in (("image", images.operator), ("engineImage", images.engine)):
+        repository, _, tag = reference.rpartition(":")
+        settings += ["--set-string", f"{key}.repository={repository},{key}.tag={tag}"]
+    kube.run_helm(
+        *("upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE),
+        *("--create-namespace", "--wait", "--timeout", "3m", *settings, *options),
+    )
+
+
+def uninstall_chart(kube: Kube) -> None:
+    """Remove the operator; clusters and CRD stay."""
+    kube.run_helm(*("uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait"))

@@ -261,8 +261,8 @@ async def _run(options: Options, stream: IO[str]) -> None:
 async def _stop_with_parent(stop: asyncio.Event) -> None:
     """A test that was killed must not leave its clients behind."""
     parent = os.getppid()
-    while os.getppid() == parent:
-        await asyncio.sleep(1)
+    while os.getppid() == parent and not stop.is_set():
+        await _pause(stop, 1)
     stop.set()
 
 

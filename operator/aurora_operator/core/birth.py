@@ -116,6 +116,8 @@ def judge_fill(target: CopyView, source: CopyView, record: VolumeRecord) -> Proc
         return Refuse(f"{target.identity} is full already")
     if target.state is CopyState.FILLING:
         return Wait(f"{target.identity} is being filled")
+    if target.record is not None:
+        return Refuse(f"{target.identity} is {target.state} and was full once: {target.sentence}")
     if record.complete:
         return Refuse("the birth is complete; a lost copy is rebuilt by the volume's members")
     if source.state is not CopyState.FULL or source.record is None:

@@ -83,6 +83,13 @@ class CopyRecord:
     scl_floor: Lsn = LOG_START
     """The log was once durable up to here: a log that ends below it was damaged (H17)."""
 
+    def __post_init__(self) -> None:
+        if self.promise.term < self.history.last.term:
+            raise ValueError(
+                f"{self.identity} promised {self.promise} and holds log of term"
+                f" {self.history.last.term}; a promise is never below the log (H15)"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class CopyView:

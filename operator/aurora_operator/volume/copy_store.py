@@ -1,0 +1,444 @@
+"""One copy of the volume on its disk: the record, the log, and the steps that change them.
+
+The core decides which steps are taken and in which order; here they are taken, each durable before
+the next. Everything is synchronous on purpose: between the close of the stream and the answer of a
+promise nothing else may run (H10). When something cannot be made durable, or what was durable is
+not there, the copy is FAILED: it says so, for good, and has no vote (I5).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from aurora_operator.core.copy import (
+    Adoption,
+    AnswerPosition,
+    CloseStream,
+    CopyRecord,
+    CopyState,
+    CopyView,
+    Follow,
+    LowerFloor,
+    PersistHistory,
+    PersistPromise,
+    Promise,
+    SyncLog,
+    TruncateLog,
+    Vdl,
+    decide_adoption,
+    decide_promise,
+    may_take_log,
+    reportable_lsn,
+)
+from aurora_operator.core.gate import (
+    FORMAT_TERM,
+    ServePoint,
+    candidate_serve_point,
+    serve_point,
+)
+from aurora_operator.core.history import TermHistory, TermStart
+from aurora_operator.core.lsn import LOG_START, SEGMENT_BYTES, Lsn, Term
+from aurora_operator.core.names import Identity, Slot
+from aurora_operator.core.vdl import merge_known
+from aurora_operator.core.verdicts import Refuse
+from aurora_operator.volume.errors import (
+    LogDamaged,
+    LogRefused,
+    LogRemoved,
+    NotWritten,
+    RecordDamaged,
+    StorageError,
+    StorageFailed,
+)
+from aurora_operator.volume.files import Files, write_atomically
+from aurora_operator.volume.log_store import LogStore
+from aurora_operator.volume.term_file import read_record, write_record
+
+LOG_DIRECTORY: Final = "log"
+FAILED_NAME: Final = "failed"
+"""Says that the copy failed, and why; it outlives a restart, a failed fsync does not."""
+
+FORMAT_HISTORY: Final = TermHistory((TermStart(FORMAT_TERM, LOG_START),))
+
+
+class CopyStore:
+    """A copy on its disk. Made by ``open``, which never raises for a damaged one."""
+
+    def __init__(
+        self, directory: Path, identity: Identity, slot: Slot, files: Files, segment_bytes: int
+    ) -> None:
+        self._directory = directory
+        self._identity = identity
+        self._slot = slot
+        self._files = files
+        self._segment_bytes = segment_bytes
+        self._state = CopyState.BLANK
+        self._sentence = "blank"
+        self._record: CopyRecord | None = None
+        self._saved: CopyRecord | None = None
+        self._log: LogStore | None = None
+        self._prefix_end = LOG_START
+        self._listeners: list[Callable[[], None]] = []
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        identity: Identity,
+        slot: Slot,
+        *,
+        files: Files | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> CopyStore:
+        """Read what is there: a full copy, a blank one, or a failed one that says why."""
+        store = cls(directory, identity, slot, files or Files(), segment_bytes)
+        try:
+            store._open()
+        except StorageError as error:
+            store._fail(error, for_good=isinstance(error, StorageFailed))
+        return store
+
+    # -- what it is ------------------------------------------------------------------------
+
+    @property
+    def state(self) -> CopyState:
+        """What the copy is good for."""
+        return self._state
+
+    @property
+    def record(self) -> CopyRecord | None:
+        """What it keeps beside the log; ``None`` while it is blank or filling."""
+        return self._record
+
+    def view(self) -> CopyView:
+        """The copy as it stands now."""
+        is_full = self._state is CopyState.FULL and self._log is not None
+        return CopyView(
+            identity=self._identity,
+            slot=self._slot,
+            state=self._state,
+            record=self._record,
+            scl=self._log.durable_end if is_full and self._log is not None else None,
+            log_start=self._log.begin if is_full and self._log is not None else None,
+            sentence=self._sentence,
+        )
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever log, history, promise, VDL or state changed (T6)."""
+        self._listeners.append(listener)
+
+    # -- rules 2 and 5: promise and adopt --------------------------------------------------
+
+    def promise(self, asked: Promise, close_stream: Callable[[], None]) -> Refuse | None:
+        """Rule 2, in one step; ``None``: promised, and ``view()`` is the answer.
+
+        ``close_stream`` must end the stream at once: nothing may be appended after it returns.
+        """
+        steps = decide_promise(self.view(), asked)
+        if isinstance(steps, Refuse):
+            return steps
+        try:
+            for step in steps:
+                match step:
+                    case CloseStream():
+                        close_stream()
+                    case SyncLog():
+                        self._open_log().sync()
+                    case PersistPromise(promise):
+                        scl = self._open_log().durable_end
+                        self._save(replace(self._full_record(), promise=promise, scl_floor=scl))
+                    case AnswerPosition():
+                        self._changed()
+        except NotWritten as error:
+            return Refuse(str(error))
+        except StorageError as error:
+            self._fail(error)
+            return Refuse(self._sentence)
+        return None
+
+    def adopt(self, asked: Adoption) -> Follow | Refuse:
+        """Rule 5: cut to the common prefix, take the history, both durable, then follow."""
+        steps = decide_adoption(self.view(), asked)
+        if isinstance(steps, Refuse):
+            return steps
+        follow: Follow | None = None
+        try:
+            for step in steps:
+                match step:
+                    case LowerFloor(lsn):
+                        self._save(replace(self._full_record(), scl_floor=lsn))
+                    case TruncateLog(lsn):
+                        self._open_log().truncate(lsn)
+                    case PersistHistory(history, first_record_end, members):
+                        self._save(
+                            replace(
+                                self._full_record(),
+                                history=history,
+                                first_record_end=first_record_end,
+                                members=members,
+                            )
+                        )
+                    case Follow():
+                        follow = step
+        except NotWritten as error:
+            return Refuse(str(error))
+        except StorageError as error:
+            self._fail(error)
+            return Refuse(self._sentence)
+        assert follow is not None
+        self._prefix_end = follow.start_lsn
+        self._changed()
+        return follow
+
+    # -- rule 1: log in --------------------------------------------------------------------
+
+    def scl(self) -> Lsn:
+        """The end of the durable log."""
+        return self._open_log().durable_end
+
+    def history(self) -> TermHistory:
+        """The history of the own log; while it is being filled, that of a formatted volume."""
+        return FORMAT_HISTORY if self._record is None else self._record.history
+
+    def append(self, lsn: Lsn, data: bytes, term: Term) -> None:
+        """Take log bytes of ``term``; they count after ``sync`` only.
+
+        Refused (``LogRefused``, nothing written) unless the copy follows the writer it promised
+        to and the adopted history says that these bytes are of that term (I3).
+        """
+        log = self._open_log()
+        if self._state is CopyState.FULL and not may_take_log(self.view(), self._promise().term):
+            raise LogRefused(
+                f"{self._identity} promised {self._promise()} and has not adopted its history;"
+                " no log is taken from anybody until then"
+            )
+        history = self.history()
+        run_end = history.end_of_run(lsn)
+        crosses = run_end is not None and lsn.advanced(len(data)) > run_end
+        if history.term_of_byte(lsn) != term or crosses:
+            raise LogRefused(
+                f"{len(data)} bytes at {lsn} were sent as term {term}, but the adopted history is"
+                f" {history}; nothing was written"
+            )
+        self._guarded(lambda: log.append(lsn, data, term))
+
+    def sync(self) -> None:
+        """Make all that was appended durable; raises ``StorageFailed``, and the copy has failed."""
+        log = self._open_log()
+        before = log.durable_end
+        self._guarded(log.sync)
+        record = self._record
+        if record is not None and self._rolled(record.scl_floor, log.durable_end):
+            self._guarded(lambda: self._save(replace(record, scl_floor=log.durable_end)))
+        if log.durable_end != before:
+            self._changed()
+
+    def reportable(self, writer_term: Term) -> Lsn | None:
+        """Rules 1 and 5: what the writer of this term may be told is flushed here, if anything."""
+        received_end = None if self._log is None else self._log.end
+        return reportable_lsn(self.view(), writer_term, self._prefix_end, received_end)
+
+    # -- rule 7: log out -------------------------------------------------------------------
+
+    def system_identifier(self) -> str:
+        """The database's own name for itself."""
+        return self._full_record().system_identifier
+
+    def log_start(self) -> Lsn:
+        """The first position that is kept."""
+        return self._open_log().begin
+
+    def serve_point(self) -> ServePoint | None:
+        """How far everybody may read."""
+        if self._state is not CopyState.FULL:
+            return None
+        record = self._full_record()
+        return serve_point(record.history, self.scl(), record.known_vdl)
+
+    def uncapped_point(self) -> ServePoint | None:
+        """How far the candidate that holds the promise may read."""
+        if self._state is not CopyState.FULL:
+            return None
+        return candidate_serve_point(self._full_record().history, self.scl())
+
+    def read(self, lsn: Lsn, length_bytes: int) -> bytes:
+        """Durable log bytes, checksums verified; raises ``LogRemoved`` below the start."""
+        log = self._open_log()
+        data = b""
+
+        def reading() -> None:
+            nonlocal data
+            data = log.read(lsn, length_bytes)
+
+        self._guarded(reading)
+        return data
+
+    def learn_vdl(self, heard: Vdl) -> bool:
+        """Rule 7: take note of a VDL; true when what may be served moved. Saved lazily."""
+        if self._state is not CopyState.FULL:
+            return False
+        record = self._full_record()
+        merged = merge_known(record.known_vdl, heard, record.history.last_term_before(self.scl()))
+        if merged == record.known_vdl:
+            return False
+        self._record = replace(record, known_vdl=merged)
+        self._changed()
+        return True
+
+    def save_known_vdl(self) -> None:
+        """Make the known VDL durable if it moved; called now and then, a lower bound is enough."""
+        record = self._record
+        if self._state is CopyState.FULL and record is not None and record != self._saved:
+            self._guarded(lambda: self._save(record))
+
+    def remove_log_before(self, lsn: Lsn) -> None:
+        """Rule 14: remove segments below ``lsn``."""
+        log = self._open_log()
+        self._guarded(lambda: log.remove_before(lsn))
+
+    # -- rule 13: birth --------------------------------------------------------------------
+
+    def begin_fill(self) -> None:
+        """Start from nothing: whatever an unfinished birth left is removed.
+
+        The record is written last, so a crash on the way leaves a blank copy.
+        """
+        if self._record is not None:
+            raise LogRefused(f"{self._identity} has a record; a copy that was full is not re-begun")
+        if self._log is not None:
+            self._log.close()
+        self._remove_log()
+        try:
+            self._log = LogStore.open(
+                self._directory / LOG_DIRECTORY,
+                files=self._files,
+                segment_bytes=self._segment_bytes,
+            )
+        except StorageError as error:
+            self._fail(error)
+            raise
+        self._state = CopyState.FILLING
+        self._sentence = "being filled"
+        self._changed()
+
+    def complete_birth(self, record: CopyRecord) -> None:
+        """The copy is full: its whole log is durable, now its record is."""
+        log = self._open_log()
+        if self._state is not CopyState.FILLING or log.end != record.scl_floor:
+            raise LogRefused(
+                f"{self._identity} is {self._state} with log up to {log.end}, not filled up to"
+                f" {record.scl_floor}"
+            )
+        self._guarded(log.sync)
+        self._guarded(lambda: self._save(record))
+        self._become_full(record, log)
+        self._changed()
+
+    def fail(self, sentence: str) -> None:
+        """The agent found the copy unfit, for instance its base; durable, as every failure."""
+        self._fail(LogDamaged(sentence))
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._log is not None:
+            self._log.close()
+
+    # -- helpers ---------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        failed = self._directory / FAILED_NAME
+        if failed.exists():
+            self._record = read_record(self._directory)
+            raise LogDamaged(failed.read_text().strip())
+        record = self._record = self._saved = read_record(self._directory)
+        if record is None:
+            return
+        if record.identity != self._identity or record.slot != self._slot:
+            raise RecordDamaged(
+                f"the disk of slot {self._slot} should be {self._identity}, but holds"
+                f" {record.identity} of slot {record.slot}; nothing was touched, check the claims"
+            )
+        log = self._log = LogStore.open(
+            self._directory / LOG_DIRECTORY,
+            floor=record.scl_floor,
+            files=self._files,
+            segment_bytes=self._segment_bytes,
+        )
+        self._check_terms(record.history, log)
+        self._become_full(record, log)
+
+    def _check_terms(self, history: TermHistory, log: LogStore) -> None:
+        """Frames name the term they were written in; the history must say the same (H15)."""
+        ends = [run.begin for run in log.term_runs[1:]] + [log.end]
+        for run, end in zip(log.term_runs, ends, strict=True):
+            run_end = history.end_of_run(run.begin)
+            if history.term_of_byte(run.begin) != run.term or (run_end and run_end < end):
+                raise LogDamaged(
+                    f"the log says that {run.begin} to {end} is of term {run.term}, the history is"
+                    f" {history}; the copy is failed and must be filled from its peers"
+                )
+
+    def _become_full(self, record: CopyRecord, log: LogStore) -> None:
+        self._record = record
+        self._state = CopyState.FULL
+        self._prefix_end = log.durable_end
+        self._sentence = "full"
+
+    def _remove_log(self) -> None:
+        directory = self._directory / LOG_DIRECTORY
+        if directory.exists():
+            shutil.rmtree(directory)
+        (self._directory / FAILED_NAME).unlink(missing_ok=True)
+        self._files.sync_directory(self._directory)
+
+    def _save(self, record: CopyRecord) -> None:
+        write_record(self._files, self._directory, record)
+        self._record = self._saved = record
+
+    def _rolled(self, floor: Lsn, end: Lsn) -> bool:
+        return int(floor) // self._segment_bytes != int(end) // self._segment_bytes
+
+    def _guarded(self, act: Callable[[], object]) -> None:
+        """Do something with the storage; if that breaks the copy, it is failed from now on."""
+        try:
+            act()
+        except (LogRefused, LogRemoved, NotWritten):
+            raise
+        except StorageError as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: StorageError, *, for_good: bool = True) -> None:
+        """From now on the copy counts for nothing; ``for_good``: after a restart, too.
+
+        What opening finds wrong it finds again; a failed fsync would not show a second time.
+        """
+        self._state = CopyState.FAILED
+        self._sentence = str(error)
+        if for_good:
+            try:
+                write_atomically(self._files, self._directory / FAILED_NAME, f"{error}\n".encode())
+            except StorageError as second:
+                self._sentence = f"{error}; and that could not be written down ({second})"
+        self._changed()
+
+    def _changed(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    def _promise(self) -> Promise:
+        return self._full_record().promise
+
+    def _full_record(self) -> CopyRecord:
+        if self._record is None:
+            raise LogRefused(f"{self._identity} is {self._state} and has no record")
+        return self._record
+
+    def _open_log(self) -> LogStore:
+        if self._log is None or self._state in (CopyState.BLANK, CopyState.FAILED):
+            raise LogRefused(f"{self._identity} is {self._state} ({self._sentence}); it has no log")
+        return self._log

@@ -1,0 +1,336 @@
+"""The log of one copy: contiguous, checksummed, and never guessed.
+
+Bytes are appended at the end only, count once they are synced, are cut at the end by an adoption
+and removed at the start when nobody needs them. After a crash the log is read from its beginning:
+a torn end was never reported and is cut off, anything else that does not fit is damage, and a
+damaged copy says so instead of serving or counting what it is not sure of (I5).
+
+What the log does not know: terms (it only writes down what it is told) and how far it may be
+served.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from aurora_operator.core.history import TermStart
+from aurora_operator.core.lsn import LOG_START, SEGMENT_BYTES, Lsn, Term
+from aurora_operator.volume.errors import (
+    LogDamaged,
+    LogRefused,
+    LogRemoved,
+    NotWritten,
+    StorageFailed,
+)
+from aurora_operator.volume.files import BESIDE, Files
+from aurora_operator.volume.frames import PAYLOAD_BYTES_MAX
+from aurora_operator.volume.segment import Scan, Segment, segment_path, segment_starts
+
+_LOADED_SEGMENTS: Final = 8
+
+
+class LogStore:
+    """The log in one directory. Made by ``open``; after a failure it refuses everything."""
+
+    def __init__(self, files: Files, directory: Path, segment_bytes: int) -> None:
+        self._files = files
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        self._starts: list[Lsn] = []
+        self._active: Segment | None = None
+        self._loaded: OrderedDict[Lsn, Segment] = OrderedDict()
+        self._begin = LOG_START
+        self._end = LOG_START
+        self._durable_end = LOG_START
+        self._failure: str | None = None
+        self.term_runs: tuple[TermStart, ...] = ()
+        """Which terms the frames named when the log was opened; checked against the history."""
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        floor: Lsn = LOG_START,
+        files: Files | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> LogStore:
+        """Sync and read all of the log; raises ``LogDamaged`` or ``StorageFailed``.
+
+        ``floor`` is a position that was durable once: a log that ends below it lost bytes.
+        """
+        store = cls(files or Files(), directory, segment_bytes)
+        with store._failing(f"the log in {directory} could not be read and synced"):
+            store._open(floor)
+        return store
+
+    @property
+    def begin(self) -> Lsn:
+        """The first position that is kept."""
+        return self._begin
+
+    @property
+    def end(self) -> Lsn:
+        """The end of what was appended."""
+        return self._end
+
+    @property
+    def durable_end(self) -> Lsn:
+        """The end of what is durable: the SCL of a full copy."""
+        return self._durable_end
+
+    @property
+    def failure(self) -> str | None:
+        """Why the store refuses everything, if it does."""
+        return self._failure
+
+    def append(self, lsn: Lsn, data: bytes, term: Term) -> None:
+        """Write log bytes at the end; they count after ``sync`` only (I1)."""
+        self._check()
+        if lsn != self._end:
+            raise LogRefused(
+                f"log of {lsn} cannot go to the end at {self._end}; nothing was written, ask again"
+                f" from {self._end}"
+            )
+        rest = memoryview(data)
+        while rest:
+            length = min(len(rest), PAYLOAD_BYTES_MAX, self._left_in_segment())
+            self._append_frame(bytes(rest[:length]), term)
+            rest = rest[length:]
+
+    def sync(self) -> Lsn:
+        """Make all that was appended durable; returns its end.
+
+        A failed fsync is final: the system may have dropped the bytes and forgotten the error.
+        """
+        self._check()
+        if self._active is not None and self._durable_end < self._end:
+            with self._failing(f"log up to {self._end} could not be made durable"):
+                self._active.sync()
+            self._durable_end = self._end
+        return self._durable_end
+
+    def read(self, lsn: Lsn, length_bytes: int) -> bytes:
+        """At most so many durable bytes from ``lsn`` on; empty at the end, never across a segment.
+
+        Checksums are verified each time: what is damaged is not served.
+        """
+        self._check()
+        if lsn < self._begin:
+            raise LogRemoved(f"log before {self._begin} was removed here; {lsn} is asked for")
+        length = min(length_bytes, self._durable_end - lsn)
+        if length <= 0:
+            return b""
+        with self._failing(f"log at {lsn} could not be read"):
+            return self._segment(self._start_of(lsn)).read(lsn, length)
+
+    def truncate(self, lsn: Lsn) -> None:
+        """Durably cut the log at ``lsn`` (rule 5).
+
+        Later segments go first, the highest before the others, each durably: a crash leaves a
+        shorter log, never one with a gap. The segment that holds the cut is then replaced by a
+        shortened one in one instant.
+        """
+        self._check()
+        if not self._begin < lsn <= self._end:
+            raise ValueError(f"cannot cut the log {self._begin} to {self._end} at {lsn}")
+        if lsn == self._end:
+            self.sync()
+            return
+        with self._failing(f"the log could not be cut at {lsn}"):
+            self._unload()
+            while self._starts[-1] >= lsn:
+                self._files.unlink(segment_path(self._directory, self._starts[-1]))
+                self._files.sync_directory(self._directory)
+                self._starts.pop()
+            self._active = Segment.scan(self._files, self._directory, self._starts[-1]).segment
+            self._end = self._durable_end = self._active.end
+            if lsn < self._end:
+                self._shorten_active(lsn)
+
+    def remove_before(self, lsn: Lsn) -> None:
+        """Remove the segments that end at or below ``lsn`` (rule 14); the last one always stays."""
+        self._check()
+        with self._failing(f"log before {lsn} could not be removed"):
+            while len(self._starts) > 1 and self._starts[1] <= lsn:
+                self._forget(self._starts[0])
+                self._files.unlink(segment_path(self._directory, self._starts[0]))
+                self._files.sync_directory(self._directory)
+                self._starts.pop(0)
+                self._begin = self._starts[0]
+
+    def close(self) -> None:
+        """Close every file; what was not synced is not durable."""
+        self._unload()
+
+    # -- opening ---------------------------------------------------------------------------
+
+    def _open(self, floor: Lsn) -> None:
+        if not self._directory.is_dir():
+            self._directory.mkdir()
+            self._files.sync_directory(self._directory.parent)
+        for leftover in self._directory.glob(f"*{BESIDE}"):
+            self._files.unlink(leftover)
+        self._files.sync_directory(self._directory)
+        self._starts = segment_starts(self._directory)
+        self._check_names()
+        runs: list[TermStart] = []
+        for start in tuple(self._starts):
+            scan = self._scan(start)
+            runs += [run for run in scan.term_runs if not runs or runs[-1].term != run.term]
+        self.term_runs = tuple(runs)
+        if self._end < floor:
+            raise LogDamaged(
+                f"the log ends at {self._end}, but was durable up to {floor} once; the copy is"
+                " failed and must be filled from its peers"
+            )
+
+    def _check_names(self) -> None:
+        for earlier, later in pairwise(self._starts):
+            if later != earlier + self._segment_bytes:
+                raise LogDamaged(
+                    f"the segment between {earlier} and {later} is missing; the copy is failed and"
+                    " must be filled from its peers"
+                )
+
+    def _scan(self, start: Lsn) -> Scan:
+        """Read one segment and take it over, with its torn end cut off if it is the last one."""
+        is_last = start == self._starts[-1]
+        scan = Segment.scan(self._files, self._directory, start)
+        segment = scan.segment
+        complete = segment.end == start + self._segment_bytes
+        contiguous = start == self._starts[0] or segment.first_lsn == self._end
+        whole = scan.torn_at is None and contiguous
+        if scan.lost_after is not None or not contiguous or not (is_last or (whole and complete)):
+            segment.close()
+            raise LogDamaged(
+                f"{segment.path.name} is good up to {segment.end} only, but was durable beyond; the"
+                " copy is failed and must be filled from its peers"
+            )
+        if scan.torn_at is not None:
+            segment.shorten(scan.torn_at)
+            segment.sync()
+        if start == self._starts[0]:
+            self._begin = segment.first_lsn
+        self._end = self._durable_end = segment.end
+        if is_last:
+            self._active = segment
+        else:
+            segment.close()
+        return scan
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def _append_frame(self, payload: bytes, term: Term) -> None:
+        start = self._start_of(self._end)
+        if self._active is None or self._active.start != start:
+            self._roll(start)
+        segment = self._active
+        assert segment is not None
+        try:
+            segment.append(term, self._end, self._durable_end, payload)
+        except OSError as error:
+            with self._failing(f"a broken write at {self._end} could not be taken back"):
+                segment.shorten(segment.size_bytes)
+            raise NotWritten(
+                f"log at {self._end} could not be written ({error}); nothing of it was kept, the"
+                " copy is whole up to there and asks again when there is room"
+            ) from error
+        self._end = self._end.advanced(len(payload))
+
+    def _roll(self, start: Lsn) -> None:
+        """Begin a segment: the one before is durable first, so only the last can be torn."""
+        self.sync()
+        try:
+            created = Segment.create(self._files, self._directory, start)
+        except OSError as error:
+            raise NotWritten(
+                f"a log segment at {start} could not be made ({error}); nothing was written, the"
+                " copy is whole up to there and asks again when there is room"
+            ) from error
+        with self._failing(f"a log segment at {start} could not be made durable"):
+            if self._active is not None:
+                self._active.close()
+            self._active = created
+            self._starts.append(start)
+            self._files.sync_directory(self._directory)
+
+    def _shorten_active(self, lsn: Lsn) -> None:
+        """Replace the last segment by one that ends at ``lsn``, in one instant."""
+        old = self._active
+        assert old is not None
+        beside = old.path.with_name(old.path.name + BESIDE)
+        try:
+            beside.unlink(missing_ok=True)
+            new = Segment(self._files, old.path, self._files.create(beside), old.start)
+            old.copy_below(lsn, new)
+            new.sync()
+        except OSError as error:
+            raise NotWritten(
+                f"the log could not be cut at {lsn} ({error}); it is whole up to {self._end}, and"
+                " is cut when there is room"
+            ) from error
+        self._files.rename(beside, old.path)
+        self._files.sync_directory(self._directory)
+        old.close()
+        self._active = new
+        self._end = self._durable_end = lsn
+
+    # -- helpers ---------------------------------------------------------------------------
+
+    def _start_of(self, lsn: Lsn) -> Lsn:
+        return Lsn(int(lsn) - int(lsn) % self._segment_bytes)
+
+    def _left_in_segment(self) -> int:
+        return self._segment_bytes - int(self._end) % self._segment_bytes
+
+    def _segment(self, start: Lsn) -> Segment:
+        """The segment for reading: the active one, or one of a few that stay open."""
+        if self._active is not None and self._active.start == start:
+            return self._active
+        if start not in self._loaded:
+            scan = Segment.scan(self._files, self._directory, start)
+            if scan.torn_at is not None or scan.segment.end != start + self._segment_bytes:
+                scan.segment.close()
+                raise LogDamaged(
+                    f"{scan.segment.path.name} is good up to {scan.segment.end} only; the copy is"
+                    " failed and must be filled from its peers"
+                )
+            self._loaded[start] = scan.segment
+        self._loaded.move_to_end(start)
+        while len(self._loaded) > _LOADED_SEGMENTS:
+            self._loaded.popitem(last=False)[1].close()
+        return self._loaded[start]
+
+    def _forget(self, start: Lsn) -> None:
+        segment = self._loaded.pop(start, None)
+        if segment is not None:
+            segment.close()
+
+    def _unload(self) -> None:
+        for start in tuple(self._loaded):
+            self._forget(start)
+        if self._active is not None:
+            self._active.close()
+            self._active = None
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise StorageFailed(self._failure)
+
+    @contextmanager
+    def _failing(self, what: str) -> Iterator[None]:
+        """After an error in here the store refuses everything: its state on disk is unknown."""
+        try:
+            yield
+        except OSError as error:
+            self._failure = f"{what} ({error}); the copy is failed and must be filled anew"
+            raise StorageFailed(self._failure) from error
+        except LogDamaged as error:
+            self._failure = str(error)
+            raise

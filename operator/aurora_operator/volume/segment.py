@@ -1,0 +1,170 @@
+"""One file of the log: frames of one segment, and an index of where they begin.
+
+A segment file is named by the position its segment begins at, and holds frames without gaps. It
+is written at its end only; cutting it makes a new file that takes the old one's name.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aurora_operator.core.history import TermStart
+from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.volume import frames
+from aurora_operator.volume.errors import LogDamaged
+from aurora_operator.volume.files import Files
+
+SUFFIX: Final = ".log"
+_READ_BYTES: Final = 1024 * 1024
+
+
+def segment_path(directory: Path, start: Lsn) -> Path:
+    """The file of the segment that begins at ``start``."""
+    return directory / f"{int(start):016X}{SUFFIX}"
+
+
+def segment_starts(directory: Path) -> list[Lsn]:
+    """The segments that a directory holds, in log order."""
+    return sorted(Lsn(int(path.stem, 16)) for path in directory.glob(f"*{SUFFIX}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a segment file was found to hold."""
+
+    segment: Segment
+    term_runs: tuple[TermStart, ...]
+    torn_at: int | None
+    """Where the first byte that is no whole frame lies; ``None``: the file ends with a frame."""
+    lost_after: Lsn | None
+    """A later frame says that the log was durable beyond the torn one, up to here."""
+
+
+class Segment:
+    """An open segment file."""
+
+    def __init__(self, files: Files, path: Path, descriptor: int, start: Lsn) -> None:
+        self._files = files
+        self._descriptor = descriptor
+        self._lsns = array("Q")
+        self._offsets = array("Q")
+        self.path = path
+        self.start = start
+        self.end = start
+        self.size_bytes = 0
+
+    @classmethod
+    def create(cls, files: Files, directory: Path, start: Lsn) -> Segment:
+        """A new, empty file; the caller makes its name durable."""
+        path = segment_path(directory, start)
+        return cls(files, path, files.create(path), start)
+
+    @classmethod
+    def scan(cls, files: Files, directory: Path, start: Lsn) -> Scan:
+        """Sync, then read a file from its beginning and stop at the first thing that is no frame.
+
+        Synced first, so that nothing is believed that could still vanish (rule 5, H15).
+        """
+        path = segment_path(directory, start)
+        segment = cls(files, path, files.open(path), start)
+        files.sync(segment._descriptor)
+        content = files.read(segment._descriptor, path.stat().st_size, 0)
+        runs: list[TermStart] = []
+        for frame in _frames_of(content):
+            if segment.size_bytes and frame.lsn != segment.end:
+                break
+            if not runs or runs[-1].term != frame.term:
+                runs.append(TermStart(frame.term, frame.lsn))
+            segment._note(frame)
+        torn = segment.size_bytes < len(content)
+        later = frames.find_after(content, segment.size_bytes) if torn else iter(())
+        durable = max((f.durable_end for f in later if f.durable_end <= f.lsn), default=Lsn(0))
+        return Scan(
+            segment,
+            tuple(runs),
+            segment.size_bytes if torn else None,
+            durable if durable > segment.end else None,
+        )
+
+    @property
+    def first_lsn(self) -> Lsn:
+        """The position of its first byte; the start of the segment while it is empty."""
+        return Lsn(self._lsns[0]) if self._lsns else self.start
+
+    def append(self, term: Term, lsn: Lsn, durable_end: Lsn, payload: bytes) -> None:
+        """Write one frame at the end; not durable before ``sync``."""
+        header = frames.encode(term, lsn, durable_end, payload)
+        self._files.write(self._descriptor, (header, payload), self.size_bytes)
+        self._note(frames.Frame(self.size_bytes, term, lsn, len(payload), durable_end))
+
+    def shorten(self, length_bytes: int) -> None:
+        """Cut the file's end off, where no frame is noted; not durable before ``sync``."""
+        self._files.shorten(self._descriptor, length_bytes)
+
+    def sync(self) -> None:
+        """Make everything written durable."""
+        self._files.sync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._files.close(self._descriptor)
+
+    def read(self, lsn: Lsn, length_bytes: int) -> bytes:
+        """At most so many log bytes from ``lsn`` on, every checksum verified."""
+        parts: list[bytes] = []
+        missing = length_bytes
+        for frame, payload in self._payloads(lsn, length_bytes):
+            skip = max(0, lsn - frame.lsn)
+            part = payload[skip : skip + missing]
+            parts.append(part)
+            missing -= len(part)
+            if missing == 0:
+                break
+        return b"".join(parts)
+
+    def copy_below(self, lsn: Lsn, target: Segment) -> None:
+        """Append every byte below ``lsn`` to ``target``; the frame that holds it is shortened."""
+        for frame, payload in self._payloads(self.first_lsn, lsn - self.first_lsn):
+            kept = payload[: max(0, lsn - frame.lsn)]
+            if kept:
+                target.append(frame.term, frame.lsn, frame.durable_end, kept)
+
+    def _payloads(self, lsn: Lsn, length_bytes: int) -> Iterator[tuple[frames.Frame, bytes]]:
+        """The frames that hold these log bytes, read in large pieces."""
+        first = bisect_right(self._lsns, lsn) - 1
+        last = bisect_right(self._lsns, lsn + length_bytes - 1) - 1
+        while first <= last:
+            begin = self._offsets[first]
+            stop = bisect_right(self._offsets, begin + _READ_BYTES) - 1
+            stop = min(max(stop, first + 1), last + 1)
+            end = self._offsets[stop] if stop < len(self._offsets) else self.size_bytes
+            content = self._files.read(self._descriptor, end - begin, begin)
+            for number in range(first, stop):
+                frame = frames.decode(content, self._offsets[number] - begin)
+                if frame is None or frame.lsn != self._lsns[number]:
+                    raise LogDamaged(
+                        f"{self.path.name}: the frame at {Lsn(self._lsns[number])} no longer has"
+                        " its checksum; the copy is failed and must be filled from its peers"
+                    )
+                payload_at = frame.offset + frames.HEADER_BYTES
+                yield frame, content[payload_at : frame.offset_after]
+            first = stop
+
+    def _note(self, frame: frames.Frame) -> None:
+        self._lsns.append(frame.lsn)
+        self._offsets.append(frame.offset)
+        self.end = frame.end
+        self.size_bytes = frame.offset_after
+
+
+def _frames_of(content: bytes) -> Iterator[frames.Frame]:
+    offset = 0
+    view = memoryview(content)
+    while (frame := frames.decode(view, offset)) is not None:
+        yield frame
+        offset = frame.offset_after

@@ -26,7 +26,7 @@ from imagekit.recipes import RECIPES, Recipe
 
 def build_with_buildah(recipe: Recipe) -> str:
     """Make the image in our own store, unless it is there."""
-    reference, inputs = recipe.reference, recipe.inputs()
+    reference, inputs = recipe.reference, recipe.inputs
     with only_one("images"):
         if buildah.has_image(reference, inputs):
             return reference
@@ -88,7 +88,7 @@ def main(arguments: list[str]) -> int:
         elif options.command == "run-component":
             return component.run_inside([word for word in options.words if word != "--"])
         else:
-            recipe = RECIPES[options.command]
+            recipe = RECIPES[options.command]()
             with_builder = build_with_docker if options.builder == "docker" else build_with_buildah
             reference = with_builder(recipe)
             if options.archive:

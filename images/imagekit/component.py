@@ -24,7 +24,7 @@ from typing import NoReturn
 from imagekit import base, buildah, wheels
 from imagekit.cache import CHECKOUT, cache_dir, digest_of, keep, only_one
 from imagekit.process import run
-from imagekit.recipes import ENGINE
+from imagekit.recipes import engine_runtime
 
 USER_ID = 26
 PACKAGES = "opt/tests"
@@ -34,7 +34,8 @@ ENVIRONMENT = {
     "HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis",
     "LANG": "C.UTF-8",
     "PATH": f"/{PACKAGES}/bin:/usr/lib/postgresql/17/bin:/usr/local/bin:/usr/bin:/bin",
-    "PYTEST_ADDOPTS": "-p no:cacheprovider",  # the checkout is read-only
+    # The checkout is read-only: pytest keeps no cache in it.
+    "PYTEST_ADDOPTS": "-p no:cacheprovider -o asyncio_default_fixture_loop_scope=function",
     "PYTHONPATH": f"/src/operator:/src/tests:/{PACKAGES}",
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUNBUFFERED": "1",
@@ -44,20 +45,19 @@ ENVIRONMENT = {
 
 def ensure_root() -> Path:
     """The file system for component tests; made when the image's inputs or the tools change."""
-    recipe = [Path(wheels.__file__), wheels.TEST_LOCK]
-    folder = cache_dir("component") / digest_of([ENGINE.inputs(with_our_wheel=False), *recipe])
+    tools = [Path(wheels.__file__), wheels.TEST_LOCK]
+    folder = cache_dir("component") / digest_of([engine_runtime().inputs, *tools])
     with only_one("component"):
         return keep(folder, _make_root, "file system for component tests")
 
 
 def _make_root(scratch: Path) -> None:
-    inputs = ENGINE.inputs(with_our_wheel=False)
-    reference = f"localhost/aurora-engine-runtime:{inputs}"
+    runtime = engine_runtime()
     with tempfile.TemporaryDirectory() as context, only_one("images"):
         base.ensure()
-        ENGINE.lay_out(Path(context), with_our_wheel=False)
-        buildah.build(Path(context), reference, inputs, target="runtime")
-        with buildah.mounted(reference) as root:
+        runtime.lay_out(Path(context))
+        buildah.build(Path(context), runtime.reference, runtime.inputs, target="runtime")
+        with buildah.mounted(runtime.reference) as root:
             run(["cp", "-a", f"{root}/.", scratch])
     wheels.install_into(scratch / PACKAGES, wheels.TEST_LOCK)
     shutil.rmtree(scratch / "opt/aurora")

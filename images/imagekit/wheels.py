@@ -57,8 +57,8 @@ def _download(lock: Path, folder: Path) -> None:
 
 def install_into(folder: Path, lock: Path) -> None:
     """Unpack what ``lock`` names into ``folder``, ready to be put on the images' Python path."""
-    source = ["--no-index", "--find-links", locked(lock), "--require-hashes"]
-    into = [*_target(), "--no-compile", "--target", folder, "--requirement", lock]
+    source = ["--no-index", f"--find-links={locked(lock)}", "--require-hashes"]
+    into = [*_target(), "--no-compile", f"--target={folder}", f"--requirement={lock}"]
     _pip("install", [*source, *into])
     for script in (folder / "bin").iterdir():
         first, _, rest = script.read_bytes().partition(b"\n")

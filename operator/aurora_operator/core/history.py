@@ -67,9 +67,11 @@ class TermHistory:
     def extended(self, term: Term, begin: Lsn) -> TermHistory:
         """This history, with ``term`` writing from ``begin`` on.
 
-        What began at ``begin`` or later is dropped: none of it is below the new term's first byte.
+        What began later is dropped: none of it is below the new term's first byte. An entry that
+        began just there stays, without a byte, because the engine's own history names it too:
+        PostgreSQL went over to that term before it found its first record incomplete.
         """
-        kept = tuple(entry for entry in self.entries if entry.begin < begin)
+        kept = tuple(entry for entry in self.entries if entry.begin <= begin)
         return TermHistory((*kept, TermStart(term, begin)))
 
     def truncated(self, end: Lsn) -> TermHistory:

@@ -59,7 +59,10 @@ def next_term(seen: Iterable[Term]) -> Term:
 
 def judge_prevotes(answers: Sequence[CopyAnswer], policy: QuorumPolicy) -> Proceed | Wait:
     """Rule 2: a write quorum of members must say yes before anything is written (H11)."""
-    counted = _members_answers(answers)
+    try:
+        counted = _members_answers(answers)
+    except ValueError as error:
+        return Wait(str(error))
     yes = sum(answer.granted for answer in counted)
     sentence = f"{yes} of {len(counted)} members that answered would promise"
     if yes >= policy.write_quorum:
@@ -80,7 +83,10 @@ def choose(
     volumes = {a.copy.record.volume_id for a in answers if a.copy.record is not None}
     if len(volumes) > 1:
         return GiveUp(f"the answers come from different volumes: {', '.join(sorted(volumes))}")
-    counted = _members_answers(answers)
+    try:
+        counted = _members_answers(answers)
+    except ValueError as error:
+        return GiveUp(str(error))
     granted = [a.copy for a in counted if a.granted and _promised(a.copy) == asked]
     refused = len(counted) - len(granted)
     if refused > policy.copies - policy.write_quorum:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from aurora_operator.core.birth import FORMAT_HISTORY
 from aurora_operator.core.copy import (
     Adoption,
     AnswerPosition,
@@ -34,17 +35,18 @@ from aurora_operator.core.copy import (
     may_take_log,
     reportable_lsn,
 )
-from aurora_operator.core.gate import (
-    FORMAT_TERM,
-    ServePoint,
-    candidate_serve_point,
-    serve_point,
-)
-from aurora_operator.core.history import TermHistory, TermStart
+from aurora_operator.core.gate import ServePoint, candidate_serve_point, serve_point
+from aurora_operator.core.history import TermHistory
 from aurora_operator.core.lsn import LOG_START, SEGMENT_BYTES, Lsn, Term
 from aurora_operator.core.names import Identity, Slot
 from aurora_operator.core.vdl import merge_known
 from aurora_operator.core.verdicts import Refuse
+from aurora_operator.telemetry.metrics import (
+    COPY_FULL,
+    COPY_KNOWN_VDL_BYTES,
+    COPY_PROMISED_TERM,
+    COPY_SCL_BYTES,
+)
 from aurora_operator.volume.errors import (
     LogDamaged,
     LogRefused,
@@ -61,8 +63,6 @@ from aurora_operator.volume.term_file import read_record, write_record
 LOG_DIRECTORY: Final = "log"
 FAILED_NAME: Final = "failed"
 """Says that the copy failed, and why; it outlives a restart, a failed fsync does not."""
-
-FORMAT_HISTORY: Final = TermHistory((TermStart(FORMAT_TERM, LOG_START),))
 
 
 class CopyStore:
@@ -427,8 +427,17 @@ class CopyStore:
         self._changed()
 
     def _changed(self) -> None:
+        self._measure()
         for listener in self._listeners:
             listener()
+
+    def _measure(self) -> None:
+        COPY_FULL.set(self._state is CopyState.FULL)
+        if self._record is not None and self._log is not None:
+            COPY_PROMISED_TERM.set(self._record.promise.term)
+            COPY_SCL_BYTES.set(self._log.durable_end)
+            if self._record.known_vdl is not None:
+                COPY_KNOWN_VDL_BYTES.set(self._record.known_vdl.lsn)
 
     def _promise(self) -> Promise:
         return self._full_record().promise

@@ -20,6 +20,7 @@ from typing import Final
 
 from aurora_operator.core.history import TermStart
 from aurora_operator.core.lsn import LOG_START, SEGMENT_BYTES, Lsn, Term
+from aurora_operator.telemetry.metrics import LOG_APPENDED_BYTES, LOG_SYNC_SECONDS
 from aurora_operator.volume.errors import (
     LogDamaged,
     LogRefused,
@@ -110,7 +111,8 @@ class LogStore:
         """
         self._check()
         if self._active is not None and self._durable_end < self._end:
-            with self._failing(f"log up to {self._end} could not be made durable"):
+            what = f"log up to {self._end} could not be made durable"
+            with self._failing(what), LOG_SYNC_SECONDS.time():
                 self._active.sync()
             self._durable_end = self._end
         return self._durable_end
@@ -242,6 +244,7 @@ class LogStore:
                 " copy is whole up to there and asks again when there is room"
             ) from error
         self._end = self._end.advanced(len(payload))
+        LOG_APPENDED_BYTES.inc(len(payload))
 
     def _roll(self, start: Lsn) -> None:
         """Begin a segment: the one before is durable first, so only the last can be torn."""

@@ -1,0 +1,1 @@
+"""Every metric, and the one format of the log."""

@@ -1,0 +1,60 @@
+"""Every metric of agents and operator, in one place.
+
+A storage pod serves the metrics of its copy, an instance pod those of its instance; Prometheus
+adds pod and namespace, so no metric repeats them. Log positions are byte counts: their difference
+is a lag in bytes. Names and meanings never change once released.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SYNC_BUCKETS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2)
+_OPENING_BUCKETS: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60)
+
+# The copy of a storage pod.
+
+COPY_FULL: Final = Gauge(
+    "aurora_copy_full", "1 while the copy is full, and so has a vote; 0 while blank or failed."
+)
+COPY_PROMISED_TERM: Final = Gauge(
+    "aurora_copy_promised_term", "The highest term that the copy promised."
+)
+COPY_SCL_BYTES: Final = Gauge(
+    "aurora_copy_scl_bytes", "The copy's contiguous durable log position (SCL)."
+)
+COPY_KNOWN_VDL_BYTES: Final = Gauge(
+    "aurora_copy_known_vdl_bytes", "The volume durable position (VDL) that the copy knows."
+)
+LOG_APPENDED_BYTES: Final = Counter(
+    "aurora_log_appended_bytes", "Log bytes appended to the copy since the process started."
+)
+LOG_SYNC_SECONDS: Final = Histogram(
+    "aurora_log_sync_seconds", "How long making the log durable took.", buckets=_SYNC_BUCKETS
+)
+
+# An instance.
+
+INSTANCE_TERM: Final = Gauge("aurora_instance_term", "The term that the instance writes or reads.")
+INSTANCE_WRITER: Final = Gauge(
+    "aurora_instance_writer", "1 while the instance is the open writer, else 0."
+)
+INSTANCE_DOOR_OPEN: Final = Gauge(
+    "aurora_instance_door_open", "1 while clients may come in, else 0."
+)
+VOLUME_VDL_BYTES: Final = Gauge(
+    "aurora_volume_vdl_bytes", "The volume durable position, as the writer's hub tells it."
+)
+VOLUME_COPIES_COUNTING: Final = Gauge(
+    "aurora_volume_copies_counting", "Copies that count for the writer's VDL; 4 are needed."
+)
+OPENINGS: Final = Counter(
+    "aurora_volume_openings", "Attempts to open the volume by this instance.", ["outcome"]
+)
+OPENING_SECONDS: Final = Histogram(
+    "aurora_volume_opening_seconds",
+    "From the start of an attempt until the writer's door was open.",
+    buckets=_OPENING_BUCKETS,
+)

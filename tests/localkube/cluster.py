@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def node_of_pod(namespace: str, pod: str) -> Node:
 
 
 def pids_of_pod(namespace: str, pod: str) -> list[PodProcess]:
-    """Every process of a pod's containers (not the sandbox)."""
+    """Every process of a pod's containers (not the sandbox), the oldest first."""
     document = _pod(namespace, pod)
     containers = _container_names(document)
     found = []
@@ -95,7 +96,7 @@ def pids_of_pod(namespace: str, pod: str) -> list[PodProcess]:
         command = _command_line(pid)
         if group in containers and command is not None:
             found.append(PodProcess(pid, containers[group], command))
-    return found
+    return sorted(found, key=lambda process: _started_ticks(process.pid))
 
 
 def group_of_pod(namespace: str, pod: str) -> Path:
@@ -113,8 +114,9 @@ def load_image(archive: Path, names: Iterable[str] | None = None) -> None:
     A node that has this very image already is left alone.
     """
     chosen = layout.nodes_of(list(names)) if names is not None else layout.FAULT_NODES
+    image = archives.read(archive)
     with ThreadPoolExecutor(_PARALLEL_IMPORTS) as pool:
-        list(pool.map(lambda node: archives.load(node, archive), chosen))
+        list(pool.map(lambda node: archives.load(node, image), chosen))
 
 
 def client_exec(
@@ -181,6 +183,15 @@ def _container_names(document: Json) -> dict[str, str]:
         for status in document["status"].get(kind, [])
         if status.get("containerID")
     }
+
+
+def _started_ticks(pid: int) -> int:
+    """When the process started; one that ended meanwhile counts as the youngest."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    except (FileNotFoundError, ProcessLookupError):
+        return sys.maxsize
+    return int(after_name.split()[19])
 
 
 def _command_line(pid: int) -> str | None:

@@ -98,9 +98,7 @@ def kill_nodes(names: Iterable[str]) -> None:
 
 def revive_nodes(names: Iterable[str]) -> None:
     """Switch nodes on again and wait until Kubernetes calls them ready."""
-    chosen = _targets(names)
-    _each(lambda node: nodes.start(node, lifecycle.start_images(node)), chosen)
-    nodes.wait_ready(chosen)
+    _revive(_targets(names))
 
 
 @contextmanager
@@ -155,13 +153,17 @@ def heal_all() -> list[str]:
     healed = [f"cut {name}" for name in cuts.in_force()]
     cuts.remove_all()
     healed += [f"frozen {path}" for path in cgroups.thaw_all(layout.CGROUP)]
-    off = [node.name for node in layout.NODES if nodes.pid_of(node) is None]
-    healed += [f"off {name}" for name in off]
-    for name in off:
-        node = layout.node_by_name(name)
-        nodes.start(node, lifecycle.start_images(node))
+    off = tuple(node for node in layout.NODES if nodes.pid_of(node) is None)
+    healed += [f"off {node.name}" for node in off]
+    _revive(off)
     nodes.wait_ready(layout.NODES)
     return healed
+
+
+def _revive(chosen: tuple[Node, ...]) -> None:
+    started = nodes.now()
+    _each(lambda node: nodes.start(node, lifecycle.start_images(node)), chosen)
+    nodes.wait_ready(chosen, heard_since=started)
 
 
 def _targets(names: Iterable[str]) -> tuple[Node, ...]:

@@ -7,6 +7,7 @@ the node runs and mounts; its disk (images, volumes) stays until the cluster is 
 import os
 import shutil
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 
 from localkube import cgroups, launch, network, node_config, shell
@@ -15,6 +16,7 @@ from localkube.errors import LocalKubeError
 from localkube.layout import Node
 
 _READY_LIMIT_SECONDS = 120.0
+_LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 
 def pid_of(node: Node) -> int | None:
@@ -56,20 +58,36 @@ def stop(node: Node) -> None:
     node.pid_file.unlink(missing_ok=True)
 
 
-def wait_ready(wanted: tuple[Node, ...], timeout_seconds: float = _READY_LIMIT_SECONDS) -> None:
-    """Wait until Kubernetes calls these nodes ready."""
+def wait_ready(
+    wanted: tuple[Node, ...],
+    *,
+    heard_since: str = "",
+    timeout_seconds: float = _READY_LIMIT_SECONDS,
+) -> None:
+    """Wait until Kubernetes calls these nodes ready.
+
+    It calls a dead node ready for a while; `heard_since` (see `now`) asks for a sign of life.
+    """
     api = Api.admin()
 
     def check() -> str | None:
         listed = {item["metadata"]["name"]: item for item in api.items("/api/v1/nodes")}
-        waiting = [
-            f"{node.name}: {_not_ready_reason(listed.get(node.name))}"
-            for node in wanted
-            if _not_ready_reason(listed.get(node.name)) is not None
-        ]
-        return "; ".join(waiting) or None
+        renewed = {
+            item["metadata"]["name"]: item["spec"].get("renewTime", "")
+            for item in (api.items(_LEASES) if heard_since else [])
+        }
+        reasons = {node.name: _not_ready_reason(listed.get(node.name)) for node in wanted}
+        for node in wanted:
+            if renewed.get(node.name, "") < heard_since and reasons[node.name] is None:
+                reasons[node.name] = "not heard of since it was started"
+        return "; ".join(f"{name}: {why}" for name, why in reasons.items() if why) or None
 
     shell.wait_until("not every node is ready", check, timeout_seconds=timeout_seconds)
+
+
+def now() -> str:
+    """The time as Kubernetes' leases write it; such texts compare like the times they mean."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _not_ready_reason(item: Json | None) -> str | None:
@@ -79,12 +97,6 @@ def _not_ready_reason(item: Json | None) -> str | None:
         if condition["type"] == "Ready":
             return None if condition["status"] == "True" else str(condition.get("message"))
     return "no Ready condition yet"
-
-
-def load_image(node: Node, archive: Path, timeout_seconds: float = 600) -> None:
-    """Import an image archive into the node's containerd."""
-    importing = (*node_config.IMPORT, archive)
-    launch.in_node(require_pid(node), *importing, timeout_seconds=timeout_seconds)
 
 
 def pids_of_pod(node: Node, pod_uid: str) -> dict[int, str]:

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from aurora_operator.api.messages import StreamState
-from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.core.lsn import Term
 from aurora_operator.core.names import Identity
 from aurora_operator.engines.postgresql import wire
 from aurora_operator.engines.postgresql.copy_log import CopyLog
@@ -69,8 +69,6 @@ class Acceptor:
         self._peer_gates = peer_gates
         self._task: asyncio.Task[None] | None = None
         self._client: LogClient | None = None
-        self._prefix_end = copy.scl()
-        self._received_end: Lsn | None = None
         self._stopped = False
         self._streaming = False
         self._closed_by_writer = False
@@ -177,8 +175,6 @@ class Acceptor:
 
     async def _stream(self, client: LogClient, term: Term) -> TermEnd:
         """Take log of ``term`` until it ends; raises when the connection does."""
-        if self._received_end is None:
-            self._prefix_end = self._copy.scl()
         end = await client.start_replication(self._copy.scl(), term, slot=self._identity)
         if end is None:
             self._note_streaming(term)
@@ -200,8 +196,6 @@ class Acceptor:
         before = self._copy.scl()
         end = take_batch(self._copy, batch, term)
         moved = self._copy.scl() > before
-        if moved:
-            self._received_end = self._copy.scl()
         asked = any(isinstance(e, wire.Keepalive) and e.reply_requested for e in batch)
         if end is None and (moved or asked):
             self._report(client)
@@ -210,7 +204,7 @@ class Acceptor:
         return end
 
     def _report(self, client: LogClient, *, reply_requested: bool = False) -> None:
-        lsn = self._copy.reportable(self._term, self._prefix_end, self._received_end)
+        lsn = self._copy.reportable(self._term)
         if lsn is not None and not self._stopped:
             client.send_status(lsn, reply_requested=reply_requested)
 

@@ -28,14 +28,8 @@ class CopyLog(Protocol):
     def sync(self) -> None:
         """Make all that was appended durable; the SCL is then its end."""
 
-    def reportable(
-        self, writer_term: Term, prefix_end: Lsn, received_end: Lsn | None
-    ) -> Lsn | None:
-        """What the writer of this term may be told, if anything (rule 1, H7).
-
-        ``prefix_end`` is where the copy ended when the stream began, ``received_end`` the end of
-        what this writer itself sent since.
-        """
+    def reportable(self, writer_term: Term) -> Lsn | None:
+        """What the writer of this term may be told, if anything (rule 1, H7)."""
 
 
 class LogSource(Protocol):

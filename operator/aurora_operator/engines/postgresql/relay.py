@@ -125,9 +125,8 @@ class Relay:
         log.info("relay session begins", gate=str(gate), uncapped=route.gate is not None)
         try:
             gate_writer.write(wire.startup({**parameters, **route.parameters}))
-            gate_left = await _pipe_both(reader, writer, gate_reader, gate_writer)
-            if gate_left:
-                self._turn += 1
+            await _pipe_both(reader, writer, gate_reader, gate_writer)
+            self._turn += 1
         finally:
             self._connected.remove(gate)
             gate_writer.transport.abort()
@@ -159,8 +158,8 @@ async def _pipe_both(
     writer: asyncio.StreamWriter,
     gate_reader: asyncio.StreamReader,
     gate_writer: asyncio.StreamWriter,
-) -> bool:
-    """Carry bytes until one side ends; whether it was the gate's.
+) -> None:
+    """Carry bytes until one side ends.
 
     What the gate said last, such as why it refused, still reaches the walreceiver.
     """
@@ -172,7 +171,6 @@ async def _pipe_both(
             writer.close()
             async with asyncio.timeout(CONNECT_SECONDS):
                 await writer.wait_closed()
-        return down in done
     finally:
         up.cancel()
         down.cancel()

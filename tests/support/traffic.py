@@ -12,9 +12,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from localkube import cluster
 from support import client
@@ -31,6 +32,8 @@ from support.waiting import Failed, NotYet, wait_for
 
 DUMP_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 15.0
+StartTraffic: TypeAlias = Callable[[Aurora], "Traffic"]
+"""The fixture of the end-to-end tests that starts clients and ends them with the test."""
 
 
 class Follower:
@@ -145,9 +148,9 @@ class Traffic:
         self.stop()
         return find_violations(self.writes(), self.table_ids(), self.reads())
 
-    def table_ids(self) -> list[int]:
-        """All ids of this writer that are in the table now."""
-        text = self._once("dump")
+    def table_ids(self, host: str | None = None) -> list[int]:
+        """All ids of this writer that are in the table now, as the writer or `host` shows it."""
+        text = self._once("dump", host)
         ids: list[int] = json.loads(text.splitlines()[-1])["ids"]
         return ids
 
@@ -155,11 +158,14 @@ class Traffic:
         """The longest time without an acknowledged write in a window."""
         return longest_outage_seconds(self.writes(), since, until)
 
-    def _argv(self, mode: str, out: str, *, reader: bool = False) -> list[str]:
+    def _argv(
+        self, mode: str, out: str, *, reader: bool = False, host: str | None = None
+    ) -> list[str]:
         secret = self.aurora.secret()
+        host = host or self.aurora.service_address(reader=reader)
         return [
             *(sys.executable, client.__file__, mode),
-            *("--host", self.aurora.service_address(reader=reader), "--port", secret["port"]),
+            *("--host", host, "--port", secret["port"]),
             *("--user", secret["username"], "--dbname", secret["dbname"]),
             *("--client", self.name, "--out", out),
             *("--interval-seconds", "0.25" if reader else "0.02"),
@@ -172,9 +178,9 @@ class Traffic:
             argv = self._argv(mode, str(out), reader=mode == "read")
             self._processes[mode] = cluster.client_exec(*argv, stderr=errors, env=_environment())
 
-    def _once(self, mode: str) -> str:
+    def _once(self, mode: str, host: str | None = None) -> str:
         """Run a client that ends by itself; again until it works, or a minute has passed."""
-        argv = cluster.client_command(*self._argv(mode, "-"))
+        argv = cluster.client_command(*self._argv(mode, "-", host=host))
 
         def probe() -> str:
             done = subprocess.run(

@@ -150,9 +150,7 @@ def cut_off(
 
 def heal_all() -> list[str]:
     """Undo every fault in force and wait until all nodes are ready; returns what was undone."""
-    healed = [f"cut {name}" for name in cuts.in_force()]
-    cuts.remove_all()
-    healed += [f"frozen {path}" for path in cgroups.thaw_all(layout.CGROUP)]
+    healed = lifecycle.heal_links_and_freezers()
     off = tuple(node for node in layout.NODES if nodes.pid_of(node) is None)
     healed += [f"off {node.name}" for node in off]
     _revive(off)

@@ -47,6 +47,11 @@ _CHANGED_SYSCTLS = (
     "kernel/panic_on_oops", "fs/inotify/max_user_instances",
 )  # fmt: skip
 _INOTIFY_INSTANCES = "1024"
+# Sources that a running cluster was made from, or runs.
+_RUNNING_SOURCES = (
+    "addons.yaml", "apiclient.py", "control.py", "layout.py", "network.py", "node_config.py",
+    "pki.py", "provisioner.py", "supervisor.py", "volumes.py",
+)  # fmt: skip
 _LOCK_LIMIT_SECONDS = 3600.0
 _PROGRAMS = (
     *("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"),
@@ -65,6 +70,8 @@ def up() -> None:
         if _exists_but_differs():
             say("the cluster is of another version or another boot: it is built anew")
             _down()
+        for fault in heal_links_and_freezers():
+            say(f"undone, left by an earlier run: {fault}")
         if health_problem() is None:
             say("the cluster is up")
             return
@@ -86,6 +93,13 @@ def down() -> None:
     left = leftovers()
     if left:
         raise LocalKubeError("still there after taking the cluster down:\n  " + "\n  ".join(left))
+
+
+def heal_links_and_freezers() -> list[str]:
+    """Undo every cut and freeze; returns what was in force."""
+    healed = [f"cut {name}" for name in cuts.in_force()]
+    cuts.remove_all()
+    return healed + [f"frozen {path}" for path in cgroups.thaw_all(layout.CGROUP)]
 
 
 def health_problem() -> str | None:
@@ -229,7 +243,7 @@ def _fingerprint() -> str:
     digest = hashlib.sha256()
     for program in gobuild.PROGRAMS:
         digest.update(gobuild.program_key(program).encode())
-    for name in ("control.py", "layout.py", "network.py", "node_config.py", "pki.py"):
+    for name in _RUNNING_SOURCES:
         digest.update((Path(__file__).parent / name).read_bytes())
     digest.update(Path("/proc/sys/kernel/random/boot_id").read_bytes())
     return digest.hexdigest()

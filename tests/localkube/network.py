@@ -11,6 +11,7 @@ from pathlib import Path
 from localkube import layout, shell
 from localkube.layout import Node
 
+_NAMESPACES = Path("/run/netns")
 COMMENT = "aurora-localkube"
 _FORWARD_RULES = (
     ("FORWARD", "-i", layout.BRIDGE, "-m", "comment", "--comment", COMMENT, "-j", "ACCEPT"),
@@ -20,7 +21,7 @@ _FORWARD_RULES = (
 
 def namespace_path(node: Node) -> Path:
     """The file that keeps the node's network namespace alive."""
-    return Path("/run/netns") / node.namespace
+    return _NAMESPACES / node.namespace
 
 
 def link_exists(name: str) -> bool:
@@ -81,6 +82,8 @@ def remove_host() -> None:
     """Take bridge, routes and rules of the host away."""
     if link_exists(layout.BRIDGE):
         shell.run("ip", "link", "del", layout.BRIDGE)  # the routes go with it
+    if not any(_NAMESPACES.glob("*")) and _NAMESPACES.is_mount():
+        shell.run("umount", _NAMESPACES)  # `ip netns add` made it a mount, and never undoes that
     for rule in _FORWARD_RULES:
         while shell.succeeds("iptables", "-w", "-C", *rule):
             shell.run("iptables", "-w", "-D", *rule)

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from aurora_operator.api.messages import StreamState
+from aurora_operator.core.copy import StreamState
 from aurora_operator.core.lsn import Term
 from aurora_operator.core.names import Identity
 from aurora_operator.engines.postgresql import wire
@@ -24,6 +24,7 @@ from aurora_operator.engines.postgresql.copy_log import CopyLog
 from aurora_operator.engines.postgresql.endpoint import Endpoint, TlsFiles
 from aurora_operator.engines.postgresql.log_client import LogClient, LogEvent, TermEnd
 from aurora_operator.engines.postgresql.log_fetch import cross, fetch_log, last_term, take_batch
+from aurora_operator.volume.errors import LogRefused, NotWritten
 
 ACCEPTOR_ROLE: Final = "aurora_acceptor"
 
@@ -38,7 +39,7 @@ TERM_SECONDS: Final = 3.0
 """How long a server that is just being promoted may still announce its old term (T14)."""
 RETRY_SECONDS: Final = (0.01, 0.02, 0.05, 0.1, 0.2)
 
-_Failure = (OSError, TimeoutError, wire.ServerError, wire.WireError)
+_Failure = (OSError, TimeoutError, wire.ServerError, wire.WireError, LogRefused, NotWritten)
 
 log = structlog.get_logger(__name__)
 

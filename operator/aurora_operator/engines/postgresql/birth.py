@@ -25,9 +25,11 @@ from aurora_operator.engines.postgresql.roles import (
 from aurora_operator.engines.postgresql.server import Server
 from aurora_operator.engines.postgresql.server_log import Emit
 from aurora_operator.engines.postgresql.settings import (
+    MEMBERS_FILE,
     Purpose,
     ServerSettings,
     configuration_files,
+    members_conf,
 )
 
 PAGE_BYTES: Final = 8192
@@ -75,7 +77,7 @@ async def make_base(
         listen_addresses="",
         os_user=os_user,
     )
-    server.write_files(configuration_files(settings))
+    server.write_files({**configuration_files(settings), MEMBERS_FILE: members_conf(())})
     try:
         await server.start()
         await _populate(socket_directory)

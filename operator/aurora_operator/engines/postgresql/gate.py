@@ -21,6 +21,7 @@ from aurora_operator.engines.postgresql.copy_log import LogSource
 from aurora_operator.engines.postgresql.endpoint import STREAM_BUFFER_BYTES, TlsFiles
 from aurora_operator.engines.postgresql.gate_session import GateSession, SessionRefused, View
 from aurora_operator.engines.postgresql.startup import read_startup
+from aurora_operator.volume.errors import StorageError
 
 HANDSHAKE_SECONDS: Final = 5.0
 
@@ -127,7 +128,7 @@ class GateServer:
             task.add_done_callback(self._tasks.discard)
         try:
             await self._serve(reader, writer)
-        except (OSError, TimeoutError, EOFError, wire.WireError) as error:
+        except (OSError, TimeoutError, EOFError, wire.WireError, StorageError) as error:
             log.info("gate session ended", reason=str(error) or type(error).__name__)
         finally:
             writer.transport.abort()

@@ -16,6 +16,7 @@ from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from aurora_operator.core.history import TermHistory
 from aurora_operator.core.lsn import Lsn, Term
@@ -36,20 +37,30 @@ class ReplayFacts:
     """Where a standby is."""
 
     in_recovery: bool
-    received: Lsn
+    received_lsn: Lsn
     """Flushed by the walreceiver, and never less than what is replayed (T2)."""
-    replayed: Lsn
-    streaming: bool
+    replayed_lsn: Lsn
+    receiver_streaming: bool
     """Whether its walreceiver has a stream from the relay or gate."""
 
 
 @dataclass(frozen=True, slots=True)
-class PromotedFacts:
+class WriterFacts:
     """Where a server is that was promoted."""
 
     history: TermHistory
-    """Its own, as PostgreSQL wrote it: the last entry is its timeline and its fork."""
-    flushed: Lsn
+    """Its own, as PostgreSQL wrote it."""
+    flushed_lsn: Lsn
+
+    @property
+    def timeline(self) -> Term:
+        """PostgreSQL's number for what should be the term."""
+        return self.history.last.term
+
+    @property
+    def fork_lsn(self) -> Lsn:
+        """Where its own log begins."""
+        return self.history.last.begin
 
 
 class Sql:
@@ -58,15 +69,15 @@ class Sql:
     def __init__(
         self, *, socket_directory: Path, port: int = 5432, database: str = AGENT_DATABASE
     ) -> None:
-        self._parameters = {
-            "host": str(socket_directory),
-            "port": str(port),
-            "user": AGENT_ROLE,
-            "dbname": database,
-            "application_name": "aurora-agent",
-            "options": f"-c search_path=pg_catalog -c statement_timeout={QUESTION_SECONDS:.0f}s",
-            "connect_timeout": "5",
-        }
+        self._conninfo = make_conninfo(
+            host=str(socket_directory),
+            port=port,
+            user=AGENT_ROLE,
+            dbname=database,
+            application_name="aurora-agent",
+            options=f"-c search_path=pg_catalog -c statement_timeout={QUESTION_SECONDS:.0f}s",
+            connect_timeout=5,
+        )
         self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
         self._lock = asyncio.Lock()
 
@@ -100,7 +111,7 @@ class Sql:
     async def _connected(self) -> psycopg.AsyncConnection[tuple[Any, ...]]:
         if self._connection is None or self._connection.closed:
             self._connection = await psycopg.AsyncConnection.connect(
-                **self._parameters, autocommit=True
+                self._conninfo, autocommit=True
             )
         return self._connection
 
@@ -116,17 +127,17 @@ class Sql:
         replayed_lsn = Lsn.parse(replayed) if replayed else Lsn(0)
         received_lsn = Lsn.parse(received) if received else Lsn(0)
         return ReplayFacts(
-            bool(in_recovery), max(received_lsn, replayed_lsn), replayed_lsn, bool(streaming)
+            in_recovery=bool(in_recovery),
+            received_lsn=max(received_lsn, replayed_lsn),
+            replayed_lsn=replayed_lsn,
+            receiver_streaming=bool(streaming),
         )
 
-    async def wait_promoted(self, *, timeout_seconds: float) -> PromotedFacts:
-        """Wait until a promotion is over, and read what came of it."""
-        async with asyncio.timeout(timeout_seconds):
-            while (await self.rows("SELECT pg_is_in_recovery()"))[0][0]:
-                await asyncio.sleep(_POLL_SECONDS)
-        return await self.promoted_facts()
+    async def in_recovery(self) -> bool:
+        """Whether it is a standby, or is still being promoted."""
+        return bool((await self.rows("SELECT pg_is_in_recovery()"))[0][0])
 
-    async def promoted_facts(self) -> PromotedFacts:
+    async def writer_facts(self) -> WriterFacts:
         """Timeline, fork and flushed position of a server that takes writes.
 
         The control file shows the new timeline only after a checkpoint; the name of the current
@@ -141,7 +152,7 @@ class Sql:
         if timeline > 1:
             path = f"pg_wal/{history_file_name(timeline)}"
             text = (await self.rows("SELECT pg_read_file(%s)", [path]))[0][0]
-        return PromotedFacts(parse_history_file(text, timeline), Lsn.parse(flushed))
+        return WriterFacts(parse_history_file(text, timeline), Lsn.parse(flushed))
 
     # --- slots and members ---
 
@@ -183,7 +194,7 @@ class Sql:
         shown = ""
         try:
             async with asyncio.timeout(timeout_seconds):
-                while (shown := await self.show(name)) != value:
+                while (shown := await self.show(name)) != value:  # noqa: ASYNC110
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
             refused = await self.rows(

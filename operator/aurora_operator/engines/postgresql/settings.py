@@ -149,6 +149,7 @@ def _replication(settings: ServerSettings) -> dict[str, str]:
         "wal_recycle": "off" if is_cache else "on",
         "wal_keep_size": "64MB" if is_page_store else "512MB",
         "max_replication_slots": "40",
+        "max_logical_replication_workers": "0",  # logical replication is refused
         "max_slot_wal_keep_size": "2GB",
         "wal_sender_timeout": "5s",
         "wal_receiver_timeout": "5s",
@@ -175,8 +176,6 @@ def _place(settings: ServerSettings) -> dict[str, str]:
         "listen_addresses": settings.listen_addresses,
         "port": str(settings.port),
         "unix_socket_directories": str(settings.socket_directory),
-        "hba_file": HBA_FILE,
-        "ident_file": IDENT_FILE,
         "shared_preload_libraries": ",".join(libraries),
         "dynamic_shared_memory_type": "posix",
         "password_encryption": "scram-sha-256",

@@ -64,6 +64,7 @@ def install_chart(kube: Kube, images: Images, *options: str) -> None:
     """Install the operator, or bring it to these images; wait until it runs."""
     # Helm installs CRDs once and never changes them; they are part of this checkout, so apply them.
     kube.run("apply", "--server-side", "--force-conflicts", "--filename", str(CHART / "crds"))
+    _forget_interrupted(kube)
     settings: list[str] = []
     for key, reference in (("image", images.operator), ("engineImage", images.engine)):
         repository, _, tag = reference.rpartition(":")
@@ -72,6 +73,16 @@ def install_chart(kube: Kube, images: Images, *options: str) -> None:
         *("upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE),
         *("--create-namespace", "--wait", "--timeout", "3m", *settings, *options),
     )
+
+
+def _forget_interrupted(kube: Kube) -> None:
+    """Helm refuses to work on a release whose last change was killed: remove that change's record.
+
+    The objects stay; the next install takes them over, they carry the release's name.
+    """
+    for status in ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling"):
+        selector = f"owner=helm,name={RELEASE},status={status}"
+        kube.run("delete", "secret", "--namespace", NAMESPACE, "--selector", selector)
 
 
 def uninstall_chart(kube: Kube) -> None:

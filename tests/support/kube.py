@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -52,11 +52,10 @@ class Kube:
         """What helm prints."""
         return self._call([str(self.helm), *words], None, timeout_seconds)
 
-    def environment(self) -> Mapping[str, str]:
+    def environment(self) -> dict[str, str]:
         """The environment in which a person's own kubectl means this cluster."""
-        if self.kubeconfig is None:
-            return os.environ
-        return os.environ | {"KUBECONFIG": str(self.kubeconfig)}
+        ours = {"KUBECONFIG": str(self.kubeconfig)} if self.kubeconfig else {}
+        return os.environ | ours
 
     def _call(self, argv: Sequence[str], input_text: str | None, timeout_seconds: float) -> str:
         try:

@@ -1,7 +1,7 @@
 # An Aurora for your own Kubernetes. `make` alone lists the targets; the work is in tools/tasks.py.
 PYTHON ?= python3
 TASK := $(PYTHON) -m tools.tasks
-export LEVEL KUBE
+export LEVEL KUBE ENGINE_IMAGE OPERATOR_IMAGE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo psql test lint unit component e2e generate check-generate images chart cluster-up cluster-down clean

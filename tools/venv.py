@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.paths import IMPORT_PATH, ROOT, cache_root
-from tools.say import complain
+from tools.say import complain, say
 
 LOCK_FILE: Final = ROOT / "requirements-dev.lock"
 PYTHON_OLDEST: Final = (3, 11)
@@ -100,3 +100,11 @@ def _run(argv: list[str], timeout_seconds: float) -> None:
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip())[-2000:]
         raise SetupError(f"{' '.join(argv)} ended with {done.returncode}:\n{said}")
+
+
+if __name__ == "__main__":
+    try:
+        say(str(python()))
+    except SetupError as error:
+        complain(f"error: {error}")
+        sys.exit(1)

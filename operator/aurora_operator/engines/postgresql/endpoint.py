@@ -69,17 +69,17 @@ class TlsFiles:
 
     def client_context(self) -> ssl.SSLContext:
         """Verify the server against the cluster's authority, and show the own certificate."""
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(self.ca))
-        return self._finish(context)
+        return self._finish(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
     def server_context(self) -> ssl.SSLContext:
         """Show the own certificate, and take only clients that the cluster's authority signed."""
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(self.ca))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = ssl.CERT_REQUIRED
         return self._finish(context)
 
     def _finish(self, context: ssl.SSLContext) -> ssl.SSLContext:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_verify_locations(self.ca)
         context.load_cert_chain(self.certificate, self.key)
         context.set_alpn_protocols([ALPN_PROTOCOL])
         return context

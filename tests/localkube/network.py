@@ -82,11 +82,18 @@ def remove_host() -> None:
     """Take bridge, routes and rules of the host away."""
     if link_exists(layout.BRIDGE):
         shell.run("ip", "link", "del", layout.BRIDGE)  # the routes go with it
-    if not any(_NAMESPACES.glob("*")) and _NAMESPACES.is_mount():
+    if _namespaces_mounted_for_nothing():
         shell.run("umount", _NAMESPACES)  # `ip netns add` made it a mount, and never undoes that
     for rule in _FORWARD_RULES:
         while shell.succeeds("iptables", "-w", "-C", *rule):
             shell.run("iptables", "-w", "-D", *rule)
+
+
+def _namespaces_mounted_for_nothing() -> bool:
+    """Whether the folder of namespaces is a mount without any namespace in it."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    mounted = any(line.split()[4] == str(_NAMESPACES) for line in lines)
+    return mounted and not any(_NAMESPACES.glob("*"))
 
 
 def leftovers() -> list[str]:
@@ -96,6 +103,8 @@ def leftovers() -> list[str]:
     found += [
         f"network namespace {n.namespace}" for n in layout.NODES if namespace_path(n).exists()
     ]
+    if _namespaces_mounted_for_nothing():
+        found.append(f"mount {_NAMESPACES}")
     ours = (layout.SERVICE_CIDR, layout.NODE_CIDR, *(node.pod_cidr for node in layout.NODES))
     routes = json.loads(shell.run("ip", "-json", "route", "show", "table", "all") or "[]")
     found += [f"route {route['dst']}" for route in routes if route.get("dst") in ours]

@@ -110,17 +110,13 @@ class AgentClient:
         self, agent: AgentAddress, timeout_seconds: float = _STATUS_TIMEOUT_SECONDS
     ) -> StorageStatus:
         """What a copy knows and sees."""
-        return await self._call(
-            agent, "/v1/storage/status", None, StorageStatus, timeout_seconds
-        )
+        return await self._call(agent, "/v1/storage/status", None, StorageStatus, timeout_seconds)
 
     async def fetch_instance_status(
         self, agent: AgentAddress, timeout_seconds: float = _STATUS_TIMEOUT_SECONDS
     ) -> InstanceStatus:
         """What an instance is at the moment."""
-        return await self._call(
-            agent, "/v1/instance/status", None, InstanceStatus, timeout_seconds
-        )
+        return await self._call(agent, "/v1/instance/status", None, InstanceStatus, timeout_seconds)
 
     async def format(self, agent: AgentAddress, ask: FormatAsk) -> StorageAnswer:
         """Begin the volume here (rule 13); it goes on after the answer, see the status."""
@@ -174,9 +170,7 @@ class AgentClient:
     async def _storage(
         self, agent: AgentAddress, what: str, ask: Message, timeout_seconds: float
     ) -> StorageAnswer:
-        return await self._call(
-            agent, f"/v1/storage/{what}", ask, StorageAnswer, timeout_seconds
-        )
+        return await self._call(agent, f"/v1/storage/{what}", ask, StorageAnswer, timeout_seconds)
 
     async def _call(
         self,
@@ -197,7 +191,7 @@ class AgentClient:
                 timeout=aiohttp.ClientTimeout(total=timeout_seconds),
             ) as response:
                 body = await response.read()
-                if response.status != 200:  # noqa: PLR2004 - the one good status
+                if response.status != 200:
                     raise AgentRefused(agent.pod, f"{response.status} {body.decode()[:300]}")
                 return answer.model_validate_json(body)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:

@@ -49,6 +49,11 @@ class Supervisor:
         """Ask for an orderly stop."""
         self._stop.set()
 
+    def fail(self) -> None:
+        """End the process with an error: its pod must begin anew."""
+        self._failed = True
+        self._stop.set()
+
     async def run(self, shut_down: Callable[[], Awaitable[None]], grace_seconds: float) -> int:
         """Wait for a signal or a fatal crash, shut down in order; the process's exit code."""
         loop = asyncio.get_running_loop()
@@ -78,8 +83,7 @@ class Supervisor:
             except Exception:
                 log.exception("task crashed", task=name, reaction=str(on_crash))
             if on_crash is OnCrash.END:
-                self._failed = True
-                self._stop.set()
+                self.fail()
                 return None
             await asyncio.sleep(_RESTART_PAUSE_SECONDS)
 
@@ -94,7 +98,7 @@ async def reap_orphans() -> None:
     while True:
         dead = {pid for pid in _children() if _is_zombie(pid)}
         for pid in dead & before:
-            os.waitpid(pid, os.WNOHANG)
+            os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - does not block
         before = dead
         await asyncio.sleep(_REAP_PERIOD_SECONDS)
 

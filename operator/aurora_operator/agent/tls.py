@@ -46,9 +46,7 @@ def organisation_of(namespace: str, cluster: str) -> str:
 
 def peer_of(certificate: dict[str, Any] | None, organisation: str) -> Peer:
     """Read a verified peer certificate; raises ``PeerRefused`` for another cluster's or no role."""
-    subject = {
-        key: value for part in (certificate or {}).get("subject", ()) for key, value in part
-    }
+    subject = {key: value for part in (certificate or {}).get("subject", ()) for key, value in part}
     if subject.get("organizationName") != organisation:
         raise PeerRefused(
             f"the certificate belongs to {subject.get('organizationName')!r}, "
@@ -98,9 +96,7 @@ class Certificates:
         return context
 
     def _load(self, context: ssl.SSLContext) -> None:
-        context.load_cert_chain(
-            self._directory / CERTIFICATE_FILE, self._directory / KEY_FILE
-        )
+        context.load_cert_chain(self._directory / CERTIFICATE_FILE, self._directory / KEY_FILE)
         context.load_verify_locations(self._directory / AUTHORITY_FILE)
 
     def _read_stamp(self) -> tuple[bytes, ...]:

@@ -15,7 +15,13 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import aiohttp
-from kubernetes.aio.client import ApiClient, ApiException, CoreV1Api, DiscoveryV1Api
+from kubernetes.aio.client import (
+    ApiClient,
+    ApiException,
+    CoreV1Api,
+    DiscoveryV1Api,
+    V1EndpointSlice,
+)
 
 from aurora_operator.api.labels import COMPONENT_INSTANCE, TERM, cluster_selector
 from aurora_operator.core.lsn import Term
@@ -60,9 +66,7 @@ class EndpointSlices:
         """Let the slice ``name`` name exactly ``targets``, unless a higher term set it."""
         for _ in range(_CONFLICTS_MAX):
             async with asyncio.timeout(_CALL_TIMEOUT_SECONDS):
-                found = await self._discovery.read_namespaced_endpoint_slice(
-                    name, self._namespace
-                )
+                found = await self._discovery.read_namespaced_endpoint_slice(name, self._namespace)
             body = self._discovery.api_client.sanitize_for_serialization(found)
             set_by = int((body["metadata"].get("annotations") or {}).get(TERM) or 0)
             if set_by > term:
@@ -73,7 +77,7 @@ class EndpointSlices:
             try:
                 async with asyncio.timeout(_CALL_TIMEOUT_SECONDS):
                     await self._discovery.replace_namespaced_endpoint_slice(
-                        name, self._namespace, wanted
+                        name, self._namespace, V1EndpointSlice.model_validate(wanted)
                     )
             except ApiException as error:
                 if error.status != HTTPStatus.CONFLICT:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from support.authority import Authority
 
 from aurora_operator.agent.client import AgentAddress, AgentClient, AgentRefused, AgentUnreachable
 from aurora_operator.agent.http import AgentServer, Health, Route
@@ -20,6 +19,7 @@ from aurora_operator.api.messages import (
 )
 from aurora_operator.core.lsn import Term
 from aurora_operator.core.names import Identity, InstanceName, Slot
+from support.authority import Authority
 
 POD = "shop-storage-0"
 HOST = "127.7.7.1"
@@ -97,9 +97,7 @@ async def test_an_ask_and_its_answer(connect: Connect) -> None:
     ],
     ids=["wrong-role", "another-cluster", "no-role"],
 )
-async def test_who_may_not_ask(
-    connect: Connect, role: str, organisation: str, reason: str
-) -> None:
+async def test_who_may_not_ask(connect: Connect, role: str, organisation: str, reason: str) -> None:
     client = await connect(role, organisation)
     with pytest.raises(AgentRefused, match=reason):
         await client.prevote(ADDRESS, ASK)

@@ -1,0 +1,303 @@
+"""What the writer's agent does for each copy: it brings it to follow, and keeps the hub.
+
+Every member has one attendant here. It holds the hub connection open, sends a beat whenever the
+VDL moved and at least every 100 ms, takes the member's positions in, and asks it to promise or to
+adopt when that is the next thing for it. Stragglers of the opening, copies that come back and
+copies whose pod restarted all take the same way. Three members that promised a higher term are the
+sign to stand down (rule 12).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Final
+
+import aiohttp
+import structlog
+from pydantic import ValidationError
+
+from aurora_operator.agent.client import AgentAddress, AgentUnreachable
+from aurora_operator.agent.tier import StorageTier
+from aurora_operator.api.convert import (
+    adoption_to_ask,
+    position_from_hub,
+    promise_to_ask,
+    view_from_status,
+)
+from aurora_operator.api.messages import (
+    CopyFollowing,
+    DurablePoint,
+    HubBeat,
+    HubPosition,
+    WriterAddress,
+)
+from aurora_operator.core.copy import CopyView, Position, Promise
+from aurora_operator.core.following import AskAdopt, AskPromise, Leave, WriterFacts, next_for_copy
+from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.core.members import MemberList
+from aurora_operator.core.names import Identity, Slot
+from aurora_operator.core.opening import Opened
+from aurora_operator.core.quorum import AURORA_QUORUM
+from aurora_operator.volume.hub import Hub
+
+log = structlog.get_logger()
+
+BEAT_SECONDS: Final = 0.1
+_COALESCE_SECONDS: Final = 0.001
+_ATTEND_SECONDS: Final = 2.0
+_RETRY_SECONDS: Final = 0.1
+_SEND_SECONDS: Final = 5.0
+_SILENT_SECONDS: Final = 3.0
+
+
+class Following:
+    """All six attendants of one writer, and what they know together."""
+
+    def __init__(
+        self, tier: StorageTier, promise: Promise, members: MemberList, writer: WriterAddress
+    ) -> None:
+        self.tier = tier
+        self.promise = promise
+        self.members = members
+        self.writer = writer
+        self.facts: WriterFacts | None = None
+        """Known from the promotion on; until then copies are only connected to."""
+        self.superseded = asyncio.Event()
+        """Three members promised a higher term."""
+        self.hub: Hub | None = None
+        self._changed = asyncio.Condition()
+        self._attendants = [
+            Attendant(self, slot, agent, members.identities[slot])
+            for slot, agent in tier.agents.items()
+        ]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Connect to every member; ``stop`` ends what is started here."""
+        for attendant in self._attendants:
+            name = f"attend {attendant.agent.pod}"
+            self._tasks += [
+                asyncio.create_task(attendant.keep_connected(), name=f"{name}: hub"),
+                asyncio.create_task(attendant.keep_following(), name=f"{name}: asks"),
+            ]
+
+    async def stop(self) -> None:
+        """End all attendants."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    def follow(self, facts: WriterFacts, known: dict[Identity, CopyView]) -> None:
+        """The writer's history is known: have every copy adopt it, first those just heard."""
+        self.facts = facts
+        self.hub = Hub(facts, AURORA_QUORUM)
+        for attendant in self._attendants:
+            if attendant.position is not None:
+                self.hub.hear(attendant.position)
+            attendant.poke(known.get(attendant.identity))
+
+    async def wait_open(self, must_hold: Lsn) -> Opened:
+        """Rule 6: wait until four copies hold the term up to ``must_hold`` (I4)."""
+        async with self._changed:
+            while True:
+                verdict = None if self.hub is None else self.hub.may_open(must_hold)
+                if isinstance(verdict, Opened):
+                    return verdict
+                await self._changed.wait()
+
+    async def hear(self, position: Position) -> None:
+        """A member told its position: the VDL may have moved, and somebody may wait for it."""
+        if self.hub is not None and self.hub.hear(position):
+            for attendant in self._attendants:
+                attendant.beat_due.set()
+        async with self._changed:
+            self._changed.notify_all()
+
+    def notice_promises(self) -> None:
+        """Rule 12: three members that promised higher end this writer."""
+        higher = sum(a.promised_term > self.promise.term for a in self._attendants)
+        if higher >= AURORA_QUORUM.read_quorum:
+            self.superseded.set()
+
+    @property
+    def vdl(self) -> Lsn | None:
+        """The VDL of this term, once it exists."""
+        return None if self.hub is None or self.hub.vdl is None else self.hub.vdl.lsn
+
+    def beat(self) -> HubBeat:
+        """What every gate is told now."""
+        return HubBeat(term=self.promise.term, attempt_id=self.promise.attempt_id, vdl=self.vdl)
+
+    @property
+    def durable(self) -> DurablePoint | None:
+        """The VDL of this term."""
+        if self.vdl is None:
+            return None
+        return DurablePoint(term=self.promise.term, lsn=self.vdl)
+
+    def describe(self) -> tuple[CopyFollowing, ...]:
+        """How each copy follows, for the status."""
+        return tuple(attendant.describe() for attendant in self._attendants)
+
+
+class Attendant:
+    """Serves one member."""
+
+    def __init__(
+        self, following: Following, slot: Slot, agent: AgentAddress, identity: Identity
+    ) -> None:
+        self.agent = agent
+        self.identity = identity
+        self.position: Position | None = None
+        self.promised_term = Term(0)
+        """The highest promise heard of; a promise is never taken back."""
+        self.beat_due = asyncio.Event()
+        self._following = following
+        self._slot = slot
+        self._known: CopyView | None = None
+        self._poked = asyncio.Event()
+        self._connected = False
+        self._streaming = False
+        self._sentence = "not heard of yet"
+
+    def poke(self, known: CopyView | None = None) -> None:
+        """Look at this member now; ``known`` is its state if it just told it."""
+        self._known = known
+        self._poked.set()
+
+    def describe(self) -> CopyFollowing:
+        """For the status."""
+        return CopyFollowing(
+            slot=self._slot,
+            identity=self.identity,
+            reachable=self._connected,
+            streaming=self._connected and self._streaming,
+            promised_term=self.promised_term or None,
+            scl=None if self.position is None else self.position.scl,
+            sentence=self._sentence,
+        )
+
+    # --- the hub -----------------------------------------------------------------------------
+
+    async def keep_connected(self) -> None:
+        """Hold the hub connection, for as long as this writer lives."""
+        while True:
+            try:
+                socket = await self._following.tier.client.connect_hub(self.agent)
+                async with socket:
+                    await self._talk(socket)
+            except (AgentUnreachable, aiohttp.ClientError, OSError, TimeoutError) as error:
+                self._sentence = f"no hub connection: {error}"
+            self._connected = False
+            self._streaming = False
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _talk(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        sender = asyncio.create_task(self._send_beats(socket), name=f"beats to {self.agent.pod}")
+        try:
+            while True:
+                async with asyncio.timeout(_SILENT_SECONDS):
+                    message = await socket.receive()
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    return
+                await self._take(HubPosition.model_validate_json(message.data))
+        except ValidationError as error:
+            log.warning("hub message malformed", pod=self.agent.pod, reason=str(error))
+        finally:
+            sender.cancel()
+            await asyncio.wait([sender])
+
+    async def _send_beats(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """On change, gathered for a millisecond, and every 100 ms; a stuck peer is hung up on."""
+        try:
+            while True:
+                async with asyncio.timeout(_SEND_SECONDS):
+                    await socket.send_str(self._following.beat().model_dump_json())
+                try:
+                    async with asyncio.timeout(BEAT_SECONDS):
+                        await self.beat_due.wait()
+                    await asyncio.sleep(_COALESCE_SECONDS)
+                except TimeoutError:
+                    pass  # nothing changed: the beat is repeated, lest a lost one freeze replicas
+                self.beat_due.clear()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            self._sentence = f"hub connection lost: {error}"
+            await socket.close()
+
+    async def _take(self, message: HubPosition) -> None:
+        position = position_from_hub(self.identity, message)
+        lost_stream = self._streaming and not message.streaming
+        first = not self._connected
+        self._connected = True
+        self._streaming = message.streaming
+        self._note_promise(message.promised_term)
+        if first or lost_stream:
+            self.poke()
+        if position != self.position:
+            self.position = position
+            await self._following.hear(position)
+
+    def _note_promise(self, promised: Term | None) -> None:
+        if promised is not None and promised > self.promised_term:
+            self.promised_term = promised
+            self._following.notice_promises()
+
+    # --- promise, adopt, leave ---------------------------------------------------------------
+
+    async def keep_following(self) -> None:
+        """Ask for the next thing, again and again; promptly while it is not streaming."""
+        while True:
+            pause_seconds = _ATTEND_SECONDS
+            if (facts := self._following.facts) is not None:
+                try:
+                    pause_seconds = await self._attend(facts)
+                except AgentUnreachable as error:
+                    self._sentence = str(error)
+                except ValueError as error:
+                    self._sentence = f"its answer makes no sense: {error}"
+                    log.warning("copy misunderstood", pod=self.agent.pod, reason=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_seconds):
+                    await self._poked.wait()
+            self._poked.clear()
+
+    async def _attend(self, facts: WriterFacts) -> float:
+        """Do one thing for the copy; how long to wait before looking again."""
+        client = self._following.tier.client
+        copy, self._known = self._known, None
+        if copy is None:
+            copy = view_from_status(await client.fetch_storage_status(self.agent))
+        if copy.identity != self.identity:
+            self._sentence = f"{copy.identity} answers where {self.identity} is a member"
+            return _ATTEND_SECONDS
+        self._note_promise(copy.promised_term)
+        step = next_for_copy(facts, copy)
+        self._sentence = step.sentence
+        if isinstance(step, Leave):
+            return _ATTEND_SECONDS
+        started = time.monotonic()
+        if isinstance(step, AskPromise):
+            ask = promise_to_ask(step.promise, self._following.writer.instance)
+            answer = await client.promise(self.agent, ask)
+        else:
+            assert isinstance(step, AskAdopt)
+            answer = await client.adopt(
+                self.agent, adoption_to_ask(step.adoption, self._following.writer)
+            )
+        log.info(
+            "copy asked to promise" if isinstance(step, AskPromise) else "copy asked to adopt",
+            pod=self.agent.pod,
+            granted=answer.granted,
+            sentence=answer.sentence,
+            milliseconds=round(1000 * (time.monotonic() - started), 1),
+        )
+        self._sentence = answer.sentence
+        if not answer.granted:
+            return _ATTEND_SECONDS
+        if isinstance(step, AskPromise):
+            self._known = view_from_status(answer.status)
+            return 0.0
+        return _RETRY_SECONDS * 5

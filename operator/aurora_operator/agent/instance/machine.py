@@ -1,0 +1,174 @@
+"""An instance's server with what belongs to it: data, door, relay, and the local SQL session.
+
+Every server starts shut, whatever it was before (I4). The data directory is a cache: it is filled
+from a page store and thrown away without regret, and nothing but the mark decides whether it may
+be used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from aurora_operator.agent.place import Place
+from aurora_operator.agent.server_output import emit_server_line
+from aurora_operator.agent.tier import StorageTier
+from aurora_operator.agent.users import os_user
+from aurora_operator.api.agent_config import AgentConfig
+from aurora_operator.core.members import MemberList
+from aurora_operator.core.names import Slot
+from aurora_operator.engines.postgresql.endpoint import TlsFiles
+from aurora_operator.engines.postgresql.guard_door import Door
+from aurora_operator.engines.postgresql.programs import DEBIAN_BINARIES, base_backup
+from aurora_operator.engines.postgresql.queries import Sql
+from aurora_operator.engines.postgresql.relay import Relay
+from aurora_operator.engines.postgresql.roles import ensure_database, ensure_master
+from aurora_operator.engines.postgresql.server import Server, StopMode
+from aurora_operator.engines.postgresql.settings import (
+    LOG_SOCKET_PORT,
+    MEMBERS_FILE,
+    Purpose,
+    ServerSettings,
+    configuration_files,
+    members_conf,
+    sync_names,
+)
+
+log = structlog.get_logger()
+
+_LIST_SETTING: Final = "synchronous_standby_names"
+_RELOAD_SECONDS: Final = 5.0
+_SESSIONS_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.002
+_BASE_SECONDS: Final = 3600.0
+_START_SECONDS: Final = 300.0
+
+
+class Machine:
+    """The local server and its surroundings."""
+
+    def __init__(self, place: Place, config: AgentConfig, tier: StorageTier) -> None:
+        self.data = place.disk / "data"
+        self.tls = TlsFiles(place.tls)
+        self._place = place
+        self._config = config
+        self._tier = tier
+        self.server = Server(data=self.data, emit=emit_server_line)
+        self.sql = Sql(socket_directory=place.run, port=config.port)
+        self.door = Door(place.run / "door")
+        self.relay = Relay(
+            socket=place.run / f".s.PGSQL.{LOG_SOCKET_PORT}",
+            tls=self.tls,
+            gates=lambda: [tier.gate(slot) for slot in preferred_slots(place.pod, tier)],
+        )
+
+    @property
+    def data_present(self) -> bool:
+        """Whether there is a data directory with anything in it."""
+        return self.data.is_dir() and any(self.data.iterdir())
+
+    async def take_base(self, slot: Slot) -> None:
+        """Copy a base from the page store of ``slot``; what was here is gone before."""
+        await self.server.remove_data()
+        await base_backup(
+            DEBIAN_BINARIES,
+            self.data,
+            source=self._tier.page_store(slot),
+            tls=self.tls,
+            application_name=self._place.pod,
+            sync=False,
+            timeout_seconds=_BASE_SECONDS,
+        )
+
+    async def start_replica(self) -> None:
+        """Start as a standby of the relay, shut; returns when it can be queried locally."""
+        self.door.create_shut()
+        self.relay.set_capped()
+        self._write_settings()
+        self.server.make_standby()
+        await self.server.start(timeout_seconds=_START_SECONDS)
+
+    async def start_again(self) -> None:
+        """Start an ended writer on its own disk, shut (rule 11)."""
+        self.door.create_shut()
+        self._write_settings()
+        await self.server.start(timeout_seconds=_START_SECONDS)
+
+    async def prepare_promotion(self, members: MemberList) -> None:
+        """Rule 4: before promotion, a slot for each member, and commits wait for any four."""
+        await self.sql.ensure_slots(members.identities)
+        self.server.write_files({MEMBERS_FILE: members_conf(members.identities)})
+        wanted = sync_names(members.identities)
+        if await self.sql.show(_LIST_SETTING) != wanted:
+            self.server.reload()
+            await self.sql.wait_setting(_LIST_SETTING, wanted, timeout_seconds=_RELOAD_SECONDS)
+
+    def open_door(self) -> None:
+        """Let clients in."""
+        self.door.open()
+
+    def shut_door(self) -> None:
+        """Refuse new sessions, and have those that exist ended."""
+        if self.door.is_open:
+            self.door.shut()
+            if self.server.running:
+                self.server.reload()
+
+    async def stop(self) -> None:
+        """End sessions, then the server; its data is a cache, so it is not tidied up."""
+        self.shut_door()
+        if not self.server.running:
+            return
+        try:
+            async with asyncio.timeout(_SESSIONS_SECONDS):
+                while await self.sql.client_sessions() > 0:  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(_POLL_SECONDS)
+        except Exception as error:
+            log.warning("sessions not seen to end; ending the server", reason=str(error))
+        await self.sql.close()
+        await self.server.stop(StopMode.IMMEDIATE)
+
+    async def wipe(self) -> None:
+        """End the server and throw its data away."""
+        self.shut_door()
+        await self.sql.close()
+        await self.server.remove_data()
+
+    async def ensure_database_objects(self) -> None:
+        """The master user and the first database are as the cluster says; quick when they are."""
+        username = self._config.master_username
+        password = (self._place.master / "password").read_text(encoding="utf-8").rstrip("\n")
+        await ensure_master(self.sql, username, password)
+        if self._config.database_name is not None:
+            await ensure_database(self.sql, self._config.database_name, username)
+
+    async def close(self) -> None:
+        """Orderly end of the pod."""
+        await self.stop()
+        await self.relay.close()
+
+    def _write_settings(self) -> None:
+        settings = ServerSettings(
+            purpose=Purpose.INSTANCE,
+            name=self._place.pod,
+            socket_directory=self._place.run,
+            port=self._config.port,
+            listen_addresses=self._place.listen or "*",
+            tls=self.tls,
+            door=self._place.run / "door",
+            log_socket_directory=self._place.run,
+            os_user=os_user(),
+            parameters=self._config.parameters,
+        )
+        members = members_conf(self._config.birth.identities)
+        self.server.write_files({**configuration_files(settings), MEMBERS_FILE: members})
+
+
+def preferred_slots(pod: str, tier: StorageTier) -> list[Slot]:
+    """All slots, beginning with another one for each instance, by the number in its name."""
+    slots = sorted(tier.agents)
+    number = pod.rpartition("-")[2]
+    first = int(number) % len(slots) if number.isdigit() else 0
+    return slots[first:] + slots[:first]

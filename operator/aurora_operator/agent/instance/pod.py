@@ -1,0 +1,152 @@
+"""An instance pod, put together: its life, its API, and what it tells of itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from aurora_operator.agent.client import AgentClient
+from aurora_operator.agent.http import AgentServer, Health, Route
+from aurora_operator.agent.instance.herald import Herald
+from aurora_operator.agent.instance.lifecycle import Instance
+from aurora_operator.agent.instance.machine import Machine
+from aurora_operator.agent.instance.mark import MarkFile
+from aurora_operator.agent.place import Place
+from aurora_operator.agent.supervisor import OnCrash, Supervisor
+from aurora_operator.agent.tier import StorageTier
+from aurora_operator.agent.tls import Certificates, PeerRole, organisation_of
+from aurora_operator.api.agent_config import AgentConfig
+from aurora_operator.api.messages import (
+    InstanceAnswer,
+    InstanceRole,
+    InstanceStatus,
+    OpenAsk,
+    RestartAsk,
+)
+from aurora_operator.core.names import InstanceName
+from aurora_operator.telemetry import metrics
+
+log = structlog.get_logger()
+
+STOP_SECONDS: Final = 15.0
+_UPKEEP_SECONDS: Final = 1.0
+
+
+class InstancePod:
+    """All parts of one instance pod."""
+
+    def __init__(
+        self, place: Place, config: AgentConfig, supervisor: Supervisor, herald: Herald
+    ) -> None:
+        self._place = place
+        self._supervisor = supervisor
+        self._herald = herald
+        self._certificates = Certificates(place.tls)
+        self._tier = StorageTier(config, AgentClient(self._certificates.client()))
+        self._machine = Machine(place, config, self._tier)
+        self._instance = Instance(
+            place=place,
+            port=config.port,
+            tier=self._tier,
+            machine=self._machine,
+            marks=MarkFile(place.disk / "mark.json"),
+            herald=herald,
+        )
+        self._server_identity: tuple[str, str] | None = None
+        self._pending_restart: tuple[str, ...] = ()
+        operator = frozenset({PeerRole.OPERATOR})
+        asks_status = frozenset({PeerRole.OPERATOR, PeerRole.INSTANCE})
+        self._server = AgentServer(
+            certificates=self._certificates,
+            organisation=organisation_of(config.namespace, config.cluster),
+            listen=place.listen,
+            routes=[
+                Route("GET", "/v1/instance/status", asks_status, None, self._answer_status),
+                Route("POST", "/v1/instance/open", operator, OpenAsk, self._open),
+                Route("POST", "/v1/instance/restart", operator, RestartAsk, self._restart),
+            ],
+            sockets=[],
+            health=Health(live=lambda: True, ready=self._why_not_ready),
+        )
+
+    async def start(self) -> None:
+        """Open the API and begin the instance's life."""
+        await self._server.start()
+        self._supervisor.start("tell Kubernetes", self._herald.run, OnCrash.RESTART)
+        self._supervisor.start("upkeep", self._upkeep, OnCrash.RESTART)
+        self._supervisor.start("life", self._instance.run, OnCrash.END)
+
+    async def shut_down(self) -> None:
+        """Orderly end: door shut, sessions and server ended, then everything is closed."""
+        await self._instance.shut_down()
+        await self._server.stop()
+        await self._herald.close()
+        await self._tier.client.close()
+
+    def status(self) -> InstanceStatus:
+        """What this instance is at the moment."""
+        instance, machine = self._instance, self._machine
+        is_writer = instance.role is InstanceRole.WRITER
+        streams = instance.role is InstanceRole.REPLICA and instance.replica.streaming
+        identifier, version = self._server_identity or (None, None)
+        following = None if instance.opened is None else instance.opened.following
+        stopped = instance.stopped
+        return InstanceStatus(
+            name=InstanceName(self._place.pod),
+            role=instance.role,
+            healthy=machine.door.is_open and (is_writer or streams),
+            can_open=instance.role is InstanceRole.REPLICA and machine.server.running,
+            restartable=stopped is not None,
+            term=instance.term,
+            applied_lsn=None if is_writer else instance.replica.applied_lsn,
+            vdl=None if following is None else following.durable,
+            door_open=machine.door.is_open,
+            copies=() if following is None else following.describe(),
+            system_identifier=identifier,
+            server_version=version,
+            opened_at=None if instance.opened_at is None else instance.opened_at.isoformat(),
+            pending_restart=self._pending_restart,
+            sentence=instance.sentence,
+        )
+
+    async def _answer_status(self, _ask: None) -> InstanceStatus:
+        return self.status()
+
+    async def _open(self, ask: OpenAsk) -> InstanceAnswer:
+        accepted, sentence = self._instance.wish_open(ask.reason)
+        log.info("asked to open", reason=ask.reason, accepted=accepted, sentence=sentence)
+        return InstanceAnswer(accepted=accepted, sentence=sentence, status=self.status())
+
+    async def _restart(self, ask: RestartAsk) -> InstanceAnswer:
+        accepted, sentence = self._instance.wish_restart()
+        log.info("asked to restart", reason=ask.reason, accepted=accepted, sentence=sentence)
+        return InstanceAnswer(accepted=accepted, sentence=sentence, status=self.status())
+
+    def _why_not_ready(self) -> str | None:
+        status = self.status()
+        return None if status.healthy else f"{status.role}: {status.sentence}"
+
+    async def _upkeep(self) -> None:
+        """Now and then: metrics, certificates, and what only the server can tell."""
+        while True:
+            await asyncio.sleep(_UPKEEP_SECONDS)
+            if self._certificates.refresh():
+                log.info("certificates read again")
+                if self._machine.server.running:
+                    self._machine.server.reload()
+            self._measure()
+            if self._instance.role in (InstanceRole.WRITER, InstanceRole.REPLICA):
+                self._server_identity = await self._machine.sql.identity()
+                self._pending_restart = await self._machine.sql.pending_restart()
+
+    def _measure(self) -> None:
+        status = self.status()
+        metrics.INSTANCE_WRITER.set(status.role is InstanceRole.WRITER)
+        metrics.INSTANCE_DOOR_OPEN.set(status.door_open)
+        metrics.INSTANCE_TERM.set(status.term or 0)
+        following = None if self._instance.opened is None else self._instance.opened.following
+        if following is not None and following.hub is not None:
+            metrics.VOLUME_VDL_BYTES.set(following.vdl or 0)
+            metrics.VOLUME_COPIES_COUNTING.set(following.hub.counting)

@@ -1,0 +1,193 @@
+"""What a storage pod answers: asks become decisions of the core and steps of the copy.
+
+A refusal is an answer with a sentence, never an error. The acceptor belongs to these asks: a
+promise stops it within the same step (rule 2), an adoption starts the next one (rule 5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from aurora_operator.agent.storage.birth import CopyBirth
+from aurora_operator.agent.storage.page_store import PageStore
+from aurora_operator.agent.tier import StorageTier
+from aurora_operator.api.convert import (
+    adoption_from_ask,
+    promise_from_ask,
+    status_from_view,
+)
+from aurora_operator.api.messages import (
+    AdoptAsk,
+    FillAsk,
+    FormatAsk,
+    PrevoteAsk,
+    PromiseAsk,
+    StorageAnswer,
+    StorageStatus,
+    WriterAddress,
+)
+from aurora_operator.core.copy import CopyView, StreamState, decide_prevote
+from aurora_operator.core.verdicts import Proceed, Refuse
+from aurora_operator.engines.postgresql.acceptor import Acceptor
+from aurora_operator.engines.postgresql.endpoint import TcpEndpoint, TlsFiles
+from aurora_operator.volume.copy_store import CopyStore
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """The acceptor of the moment, and whom it follows."""
+
+    acceptor: Acceptor
+    writer: WriterAddress
+
+
+class StorageAsks:
+    """Answers the asks of one storage pod."""
+
+    def __init__(
+        self,
+        *,
+        store: CopyStore,
+        birth: CopyBirth,
+        page_store: PageStore,
+        tier: StorageTier,
+        tls: TlsFiles,
+        on_fatal: Callable[[str], None],
+    ) -> None:
+        """``on_fatal`` is told when the stream ended for a reason that harms the copy."""
+        self._store = store
+        self._birth = birth
+        self._page_store = page_store
+        self._tier = tier
+        self._tls = tls
+        self._on_fatal = on_fatal
+        self._stream: _Stream | None = None
+        self._owners: set[asyncio.Task[None]] = set()
+
+    def view(self) -> CopyView:
+        """The copy with what its acceptor sees."""
+        stream = self._stream
+        view = self._store.view()
+        if stream is not None and self.stream_state() is StreamState.STREAMING:
+            view = replace(view, streaming_term=stream.acceptor.term)
+        sentence = self._birth.sentence or (
+            view.sentence if stream is None else stream.acceptor.sentence
+        )
+        return replace(view, sentence=sentence)
+
+    def stream_state(self) -> StreamState:
+        """What the copy would say of the writer."""
+        return StreamState.NONE if self._stream is None else self._stream.acceptor.stream_state()
+
+    def status_now(self) -> StorageStatus:
+        """Everything for the status."""
+        return status_from_view(self.view(), self.stream_state(), self._page_store.status())
+
+    async def status(self, _ask: None) -> StorageStatus:
+        """``GET status``."""
+        return self.status_now()
+
+    async def format(self, ask: FormatAsk) -> StorageAnswer:
+        """Begin to format; it goes on after the answer."""
+        return self._answer(self._birth.begin_format(ask))
+
+    async def fill(self, ask: FillAsk) -> StorageAnswer:
+        """Begin to fill from another copy; it goes on after the answer."""
+        return self._answer(self._birth.begin_fill(ask))
+
+    async def prevote(self, ask: PrevoteAsk) -> StorageAnswer:
+        """Rule 2: nothing is written."""
+        verdict = decide_prevote(self.view(), self.stream_state())
+        log.info(
+            "pre-vote",
+            candidate=ask.candidate,
+            granted=isinstance(verdict, Proceed),
+            sentence=verdict.sentence,
+        )
+        return self._answer(verdict)
+
+    async def promise(self, ask: PromiseAsk) -> StorageAnswer:
+        """Rule 2: stream closed, log synced, promise durable, position read, without an await."""
+        refusal = self._store.promise(promise_from_ask(ask), self.stop_stream)
+        verdict = refusal or Proceed(f"promised term {ask.term} to {ask.candidate}")
+        answer = self._answer(verdict)
+        log.info(
+            "promise",
+            candidate=ask.candidate,
+            term=ask.term,
+            attempt=ask.attempt_id,
+            granted=answer.granted,
+            scl=str(answer.status.scl),
+            sentence=verdict.sentence,
+        )
+        return answer
+
+    async def adopt(self, ask: AdoptAsk) -> StorageAnswer:
+        """Rule 5: cut and history durable first, then the acceptor connects by itself."""
+        outcome = self._store.adopt(adoption_from_ask(ask))
+        if isinstance(outcome, Refuse):
+            log.warning("adoption refused", term=ask.term, sentence=outcome.sentence)
+            return self._answer(outcome)
+        self._follow(ask)
+        return self._answer(
+            Proceed(f"follows {ask.writer.instance} in term {ask.term} from {outcome.start_lsn}")
+        )
+
+    def stop_stream(self) -> None:
+        """Nothing is appended or reported after this returns (rule 2)."""
+        if self._stream is not None:
+            self._stream.acceptor.stop()
+            self._stream = None
+
+    async def close(self) -> None:
+        """End the stream and whatever birth is under way."""
+        self.stop_stream()
+        if self._owners:
+            await asyncio.wait(self._owners)
+        await self._birth.close()
+
+    def _follow(self, ask: AdoptAsk) -> None:
+        stream = self._stream
+        if stream is not None and stream.acceptor.term == ask.term and stream.writer == ask.writer:
+            return
+        self.stop_stream()
+        view = self._store.view()
+        writer = ask.writer
+        acceptor = Acceptor(
+            copy=self._store,
+            identity=view.identity,
+            system_identifier=self._store.system_identifier(),
+            writer=TcpEndpoint(writer.ip, writer.port, writer.instance),
+            term=ask.term,
+            tls=self._tls,
+            on_progress=lambda: None,  # the copy itself tells whoever listens
+            peer_gates=lambda: [
+                self._tier.gate(slot) for slot in self._tier.agents if slot != view.slot
+            ],
+        )
+        acceptor.start()
+        self._stream = _Stream(acceptor, writer)
+        owner = asyncio.create_task(self._own(acceptor), name=f"owner of acceptor {ask.term}")
+        self._owners.add(owner)
+        owner.add_done_callback(self._owners.discard)
+
+    async def _own(self, acceptor: Acceptor) -> None:
+        """Wait for the acceptor's end; what it raises is a failed copy, or a fault of ours."""
+        try:
+            await acceptor.join()
+        except Exception as error:
+            log.exception("acceptor ended", term=acceptor.term, state=str(self._store.state))
+            self._on_fatal(f"the stream of term {acceptor.term} ended: {error}")
+
+    def _answer(self, verdict: Proceed | Refuse) -> StorageAnswer:
+        return StorageAnswer(
+            granted=isinstance(verdict, Proceed),
+            sentence=verdict.sentence,
+            status=self.status_now(),
+        )

@@ -1,0 +1,84 @@
+"""The storage pod's end of the hub: beats come in, positions go out.
+
+The writer's agent opens the connection. A beat tells the volume durable position of its term; the
+answer, after each flush and on each beat, is where this copy stands. Several connections may exist
+for a moment, when one writer follows another: each message is a fact about its own term, so an old
+one does no harm (rule 7). When no beat of the own term came for a second, the mesh takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import aiohttp
+import structlog
+from aiohttp import web
+from pydantic import ValidationError
+
+from aurora_operator.api.messages import HubBeat, HubPosition
+
+log = structlog.get_logger()
+
+_SEND_SECONDS: Final = 5.0
+_SILENT_SECONDS: Final = 5.0
+
+
+class HubEnd:
+    """All hub connections of this pod, usually one."""
+
+    def __init__(
+        self, position: Callable[[], HubPosition], learn: Callable[[HubBeat], bool]
+    ) -> None:
+        """``learn`` takes a beat in and says whether it was of the own term."""
+        self._position = position
+        self._learn = learn
+        self._due: set[asyncio.Event] = set()
+        self._heard_at = float("-inf")
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long no beat of the own term came."""
+        return time.monotonic() - self._heard_at
+
+    def notify(self) -> None:
+        """The own position changed."""
+        for due in self._due:
+            due.set()
+
+    async def serve(self, socket: web.WebSocketResponse) -> None:
+        """Serve one connection until it ends."""
+        due = asyncio.Event()
+        due.set()
+        self._due.add(due)
+        sender = asyncio.create_task(self._send(socket, due), name="hub positions")
+        try:
+            while True:
+                async with asyncio.timeout(_SILENT_SECONDS):
+                    message = await socket.receive()
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    return
+                if self._learn(HubBeat.model_validate_json(message.data)):
+                    self._heard_at = time.monotonic()
+                due.set()
+        except TimeoutError:
+            log.info("hub connection silent; hanging up")
+        except ValidationError as error:
+            log.warning("hub message malformed", reason=str(error))
+        finally:
+            self._due.discard(due)
+            sender.cancel()
+            await asyncio.wait([sender])
+            await socket.close()
+
+    async def _send(self, socket: web.WebSocketResponse, due: asyncio.Event) -> None:
+        try:
+            while True:
+                await due.wait()
+                due.clear()
+                async with asyncio.timeout(_SEND_SECONDS):
+                    await socket.send_str(self._position().model_dump_json())
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            log.info("hub connection lost", reason=str(error) or type(error).__name__)

@@ -1,0 +1,164 @@
+"""The page store: an ordinary standby of the pod's own gate, which turns the log into pages.
+
+New instances copy their base from it. It may die, lag or lose its pages without any harm to the
+volume: the log is the database. So it is simply started again, with growing pauses, and when it
+cannot use its pages any more it takes a fresh base from another copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from aurora_operator.agent.place import Place
+from aurora_operator.agent.server_output import emit_server_line
+from aurora_operator.agent.tier import StorageTier
+from aurora_operator.agent.users import os_user
+from aurora_operator.api.labels import PORT_PAGE_STORE
+from aurora_operator.api.messages import CopyState, PageStoreStatus
+from aurora_operator.core.lsn import Lsn
+from aurora_operator.core.names import Slot
+from aurora_operator.engines.postgresql.endpoint import TcpEndpoint, TlsFiles
+from aurora_operator.engines.postgresql.programs import (
+    DEBIAN_BINARIES,
+    ProgramFailed,
+    base_backup,
+)
+from aurora_operator.engines.postgresql.queries import Sql
+from aurora_operator.engines.postgresql.server import Server, ServerEnded, StopMode
+from aurora_operator.engines.postgresql.settings import (
+    Purpose,
+    ServerSettings,
+    configuration_files,
+)
+
+log = structlog.get_logger()
+
+PAGES_DIRECTORY: Final = "pages"
+_RETRY_SECONDS: Final = (0.2, 1.0, 5.0, 15.0)
+_WELL_SECONDS: Final = 60.0
+_FRESH_BASE_AFTER_FAILURES: Final = 6
+_LOOK_SECONDS: Final = 1.0
+_START_SECONDS: Final = 600.0
+_STATUS_SECONDS: Final = 1.0
+
+
+class PageStore:
+    """The standby of one storage pod."""
+
+    def __init__(self, place: Place, tier: StorageTier, slot: Slot) -> None:
+        self.pages = place.disk / PAGES_DIRECTORY
+        self._place = place
+        self._tier = tier
+        self._slot = slot
+        self._tls = TlsFiles(place.tls)
+        self._server = Server(data=self.pages, emit=emit_server_line)
+        self._sql = Sql(socket_directory=place.run, port=PORT_PAGE_STORE)
+        self._ready = False
+        self._replayed: Lsn | None = None
+
+    def status(self) -> PageStoreStatus:
+        """For the pod's status."""
+        return PageStoreStatus(running=self._ready, replayed_lsn=self._replayed)
+
+    async def redo_lsn(self) -> Lsn | None:
+        """Log from here on is needed to start it again; ``None`` when that is not known."""
+        if not self._server.has_data():
+            return None
+        return (await self._server.control_data()).redo_lsn
+
+    async def take_base(self, sources: Sequence[TcpEndpoint], target: Path) -> None:
+        """Copy a base into ``target``, which is empty or absent, from the first that gives one."""
+        failures: list[str] = []
+        for source in sources:
+            try:
+                await base_backup(
+                    DEBIAN_BINARIES,
+                    target,
+                    source=source,
+                    tls=self._tls,
+                    application_name=self._place.pod,
+                    sync=True,
+                )
+            except (ProgramFailed, OSError, TimeoutError) as error:
+                failures.append(f"{source}: {error}")
+                continue
+            return
+        raise ProgramFailed("no page store gives a base: " + "; ".join(failures))
+
+    async def run(self) -> None:
+        """Keep the server running, until cancelled."""
+        failures = 0
+        while True:
+            started = time.monotonic()
+            try:
+                if failures >= _FRESH_BASE_AFTER_FAILURES or not self._server.has_data():
+                    await self._replace_pages()
+                    failures = 0
+                await self._serve()
+            except (ServerEnded, ProgramFailed, OSError, TimeoutError) as error:
+                log.warning("page store ended; starting it again", reason=str(error))
+            finally:
+                self._ready = False
+            if time.monotonic() - started > _WELL_SECONDS:
+                failures = 0
+            await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
+            failures += 1
+
+    async def close(self) -> None:
+        """Stop the server in order: its pages are kept."""
+        self._ready = False
+        await self._sql.close()
+        await self._server.stop(StopMode.FAST, timeout_seconds=10.0)
+
+    async def _serve(self) -> None:
+        self._server.write_files(configuration_files(self._settings()))
+        self._server.make_standby()
+        await self._server.start(timeout_seconds=_START_SECONDS)
+        self._ready = True
+        log.info("page store runs")
+        watch = asyncio.create_task(self._watch(), name="watch the page store")
+        try:
+            await self._server.wait_exit()
+            raise ServerEnded(await self._server.ended_sentence())
+        finally:
+            watch.cancel()
+            await asyncio.wait([watch])
+            await self._sql.close()
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                self._replayed = (await self._sql.replay_facts()).replayed_lsn
+            except Exception as error:  # the server's end is noticed elsewhere
+                log.warning("page store does not answer", reason=str(error))
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _replace_pages(self) -> None:
+        """Take a fresh base from another copy; the copy's log stays as it is."""
+        statuses = await self._tier.statuses(_STATUS_SECONDS, but=self._slot)
+        able = [
+            self._tier.page_store(status.slot)
+            for status in statuses
+            if status.state is CopyState.FULL and status.page_store.running
+        ]
+        log.warning("page store takes a fresh base", sources=[str(source) for source in able])
+        await self._server.remove_data()
+        await self.take_base(able, self.pages)
+
+    def _settings(self) -> ServerSettings:
+        return ServerSettings(
+            purpose=Purpose.PAGE_STORE,
+            name=self._place.pod,
+            socket_directory=self._place.run,
+            port=PORT_PAGE_STORE,
+            listen_addresses=self._place.listen or "*",
+            tls=self._tls,
+            log_socket_directory=self._place.run,
+            os_user=os_user(),
+        )

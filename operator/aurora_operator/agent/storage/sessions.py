@@ -1,0 +1,59 @@
+"""Who may read this copy's log from its gate, and how far (rules 4, 7 and 13)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aurora_operator.agent.tls import PeerRole
+from aurora_operator.core.copy import Promise
+from aurora_operator.core.gate import judge_fill_session, judge_uncapped
+from aurora_operator.core.lsn import Term
+from aurora_operator.core.names import AttemptId, Identity
+from aurora_operator.core.verdicts import Proceed, Refuse
+from aurora_operator.engines.postgresql.gate import SessionAsk, SessionVerdict
+from aurora_operator.engines.postgresql.relay import (
+    ATTEMPT_PARAMETER,
+    FILL_PARAMETER,
+    TERM_PARAMETER,
+)
+from aurora_operator.volume.copy_store import CopyStore
+
+_PAGE_STORE_BATCH_SECONDS: Final = 0.015
+"""Pages may be a little late; fewer wake-ups are worth more there."""
+
+
+class GateJudge:
+    """Judges the sessions of one gate; uncapped ones are asked about all along."""
+
+    def __init__(self, store: CopyStore) -> None:
+        self._store = store
+
+    def judge(self, ask: SessionAsk) -> SessionVerdict:
+        """What this session may have, as the copy stands now."""
+        if ask.common_name is None:
+            return SessionVerdict(
+                granted=True,
+                sentence="the own page store",
+                batch_seconds=_PAGE_STORE_BATCH_SECONDS,
+            )
+        if ask.common_name not in (PeerRole.INSTANCE, PeerRole.STORAGE):
+            return SessionVerdict(False, f"{ask.common_name} may not read log")
+        if FILL_PARAMETER in ask.parameters:
+            identity = Identity(ask.parameters[FILL_PARAMETER])
+            return _uncapped(judge_fill_session(self._store.view(), identity))
+        if TERM_PARAMETER in ask.parameters:
+            return _uncapped(self._judge_candidate(ask))
+        return SessionVerdict(True, "serves up to the volume durable position")
+
+    def _judge_candidate(self, ask: SessionAsk) -> Proceed | Refuse:
+        term = ask.parameters[TERM_PARAMETER]
+        if not term.isdigit():
+            return Refuse(f"{term!r} is no term")
+        attempt = AttemptId(ask.parameters.get(ATTEMPT_PARAMETER, ""))
+        return judge_uncapped(self._store.view(), Promise(Term(int(term)), attempt))
+
+
+def _uncapped(verdict: Proceed | Refuse) -> SessionVerdict:
+    return SessionVerdict(
+        isinstance(verdict, Proceed), verdict.sentence, uncapped=isinstance(verdict, Proceed)
+    )

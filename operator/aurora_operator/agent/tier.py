@@ -1,0 +1,98 @@
+"""The storage tier as an agent asks it: six pods at once, and no longer than needed.
+
+A question goes to all six in parallel. The asker stops waiting as soon as the answers so far are
+enough, or when its deadline is over; who did not answer by then is no part of the result, and is
+asked again by whatever comes later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import structlog
+
+from aurora_operator.agent.client import AgentAddress, AgentClient, AgentUnreachable
+from aurora_operator.api.agent_config import AgentConfig, StoragePodAddress
+from aurora_operator.api.labels import PORT_GATE, PORT_PAGE_STORE
+from aurora_operator.api.messages import StorageStatus
+from aurora_operator.core.names import Slot
+from aurora_operator.engines.postgresql.endpoint import TcpEndpoint
+
+log = structlog.get_logger()
+
+Answer = TypeVar("Answer")
+
+
+class StorageTier:
+    """All storage pods of the cluster."""
+
+    def __init__(self, config: AgentConfig, client: AgentClient) -> None:
+        self.client = client
+        self.pods: tuple[StoragePodAddress, ...] = config.storage
+        self.agents: dict[Slot, AgentAddress] = {
+            pod.slot: AgentAddress(pod.pod, pod.host) for pod in config.storage
+        }
+
+    def gate(self, slot: Slot) -> TcpEndpoint:
+        """Where the gate of one slot listens."""
+        return self._endpoint(slot, PORT_GATE)
+
+    def page_store(self, slot: Slot) -> TcpEndpoint:
+        """Where the page store of one slot listens."""
+        return self._endpoint(slot, PORT_PAGE_STORE)
+
+    async def ask(
+        self,
+        question: Callable[[AgentAddress], Awaitable[Answer]],
+        enough: Callable[[Sequence[Answer]], bool],
+        deadline_seconds: float,
+        but: Slot | None = None,
+    ) -> list[Answer]:
+        """Ask every pod (``but`` one) in parallel; the answers until there are enough."""
+        tasks = [
+            asyncio.create_task(_answer(question, agent))
+            for slot, agent in self.agents.items()
+            if slot != but
+        ]
+        answers: list[Answer] = []
+        try:
+            for next_answer in asyncio.as_completed(tasks, timeout=deadline_seconds):
+                answer = await next_answer
+                if answer is not None:
+                    answers.append(answer)
+                if enough(answers):
+                    break
+        except TimeoutError:
+            pass  # those that answered in time are the result
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return answers
+
+    async def statuses(
+        self, deadline_seconds: float, but: Slot | None = None
+    ) -> list[StorageStatus]:
+        """What every pod that answers in time knows."""
+        return await self.ask(
+            lambda agent: self.client.fetch_storage_status(agent, deadline_seconds),
+            lambda _answers: False,
+            deadline_seconds,
+            but,
+        )
+
+    def _endpoint(self, slot: Slot, port: int) -> TcpEndpoint:
+        agent = self.agents[slot]
+        return TcpEndpoint(agent.host, port, agent.pod)
+
+
+async def _answer(
+    question: Callable[[AgentAddress], Awaitable[Answer]], agent: AgentAddress
+) -> Answer | None:
+    try:
+        return await question(agent)
+    except AgentUnreachable as error:
+        log.debug("no answer", reason=str(error))
+        return None

@@ -1,0 +1,331 @@
+"""A whole volume on loopback: agents as real processes, without Kubernetes.
+
+Every pod is one agent process with an address, a disk and a certificate of its own, so the ports
+are those of a real pod. The test plays the operator. Nothing outlives the object: ``stop`` kills
+every agent and whatever still works in its directories.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+from support.authority import ORGANISATION, Authority
+
+from aurora_operator.agent.client import AgentAddress, AgentClient, AgentUnreachable
+from aurora_operator.agent.tls import Certificates
+from aurora_operator.api.agent_config import AgentConfig, StoragePodAddress
+from aurora_operator.api.messages import (
+    BirthRecord,
+    CopyState,
+    FillAsk,
+    FormatAsk,
+    InstanceRole,
+    InstanceStatus,
+    OpenAsk,
+    StorageStatus,
+)
+from aurora_operator.core.names import SLOT_COUNT, Identity, Slot, VolumeId
+from aurora_operator.engines.postgresql.leftovers import users_of
+
+CLUSTER = "shop"
+NAMESPACE, _, _ = ORGANISATION.partition("/")
+PASSWORD = "correct horse battery staple"
+BOOT = "import sys; from aurora_operator.cli.agent import main; sys.exit(main(sys.argv[1:]))"
+
+_LINES_SHOWN = 40
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+
+class NotInTime(AssertionError):
+    """A condition did not come true; says what was seen last."""
+
+
+async def wait_until(
+    what: str, check: Callable[[], Awaitable[object]], deadline_seconds: float
+) -> Any:
+    """Wait until ``check`` gives something true; errors count as not yet."""
+    deadline = time.monotonic() + deadline_seconds
+    seen: object = None
+    while True:
+        try:
+            if seen := await check():
+                return seen
+        except (AgentUnreachable, psycopg.Error, OSError, TimeoutError) as error:
+            seen = error
+        if time.monotonic() > deadline:
+            raise NotInTime(f"{what}: not within {deadline_seconds} s; last seen: {seen!r}")
+        await asyncio.sleep(0.01)
+
+
+@dataclass
+class Pod:
+    """One pod: where it lives, and its agent while it runs."""
+
+    kind: str
+    name: str
+    ip: str
+    home: Path
+    uid: str
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def agent(self) -> AgentAddress:
+        return AgentAddress(self.name, self.ip)
+
+    @property
+    def data(self) -> Path:
+        return self.home / "disk" / ("data" if self.kind == "instance" else "pages")
+
+    @property
+    def log_file(self) -> Path:
+        return self.home / "log.jsonl"
+
+    def start(self) -> None:
+        """Start process 1 of the pod."""
+        assert self.process is None, f"{self.name} runs already"
+        environment = {
+            **os.environ,
+            "POD_NAME": self.name,
+            "POD_NAMESPACE": NAMESPACE,
+            "POD_UID": self.uid,
+            "POD_IP": self.ip,
+        }
+        root = self.home.parent
+        options = {
+            "--config": root / "agent.json",
+            "--tls": self.home / "tls",
+            "--master": root / "master",
+            "--disk": self.home / "disk",
+            "--run": self.home / "run",
+            "--listen": self.ip,
+        }
+        arguments = [str(part) for pair in options.items() for part in pair]
+        with self.log_file.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", BOOT, self.kind, *arguments, "--without-kubernetes"],
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def kill(self) -> None:
+        """As when the container is killed: every process of the pod at once."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        for process in users_of(self.data) if self.data.exists() else []:
+            _signal(process, signal.SIGKILL)
+
+    def postmaster(self) -> int:
+        """The process id of the pod's PostgreSQL."""
+        return int((self.data / "postmaster.pid").read_text().splitlines()[0])
+
+    def freeze(self) -> None:
+        """SIGSTOP for every process of the pod."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT for every process of the pod."""
+        self._signal_all(signal.SIGCONT)
+
+    def log(self) -> list[dict[str, Any]]:
+        """The agent's log lines."""
+        lines = self.log_file.read_text(errors="replace").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        assert self.process is not None, f"{self.name} does not run"
+        for process in [self.process.pid, *users_of(self.data)]:
+            _signal(process, number)
+
+
+class Volume:
+    """Six storage pods and any number of instances."""
+
+    def __init__(self) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="volume-", dir="/tmp"))
+        self.authority = Authority()
+        self.storage = [
+            self._pod("storage", slot, f"127.0.10.{slot + 1}") for slot in range(SLOT_COUNT)
+        ]
+        self.instances: dict[int, Pod] = {}
+        self.birth = BirthRecord(
+            volume_id=VolumeId("vol-test"),
+            identities=tuple(Identity(f"s{slot}_test") for slot in range(SLOT_COUNT)),
+        )
+        config = AgentConfig(
+            cluster=CLUSTER,
+            namespace=NAMESPACE,
+            storage=tuple(
+                StoragePodAddress(slot=Slot(slot), pod=pod.name, host=pod.ip)
+                for slot, pod in enumerate(self.storage)
+            ),
+            birth=self.birth,
+            database_name="app",
+            writer_endpoint_slice="shop-writer",
+            reader_endpoint_slice="shop-reader",
+            instance_service="shop-instances",
+        )
+        (self.root / "agent.json").write_text(config.model_dump_json())
+        (self.root / "master").mkdir()
+        (self.root / "master" / "password").write_text(PASSWORD)
+        operator = self.authority.issue(self.root / "operator", "operator", "operator")
+        self._context = Certificates(operator).client()
+        self._client: AgentClient | None = None
+
+    @property
+    def client(self) -> AgentClient:
+        """Asks as the operator."""
+        if self._client is None:
+            self._client = AgentClient(self._context)
+        return self._client
+
+    async def __aenter__(self) -> Self:
+        for pod in self.storage:
+            pod.start()
+        return self
+
+    async def __aexit__(self, _kind: object, error: object, _trace: object) -> None:
+        if error is not None:
+            self._print_logs()
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Kill all agents, remove everything."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+        for pod in [*self.instances.values(), *self.storage]:
+            pod.kill()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    # --- what the operator does --------------------------------------------------------------
+
+    async def be_born(self) -> None:
+        """Format slot 0, fill the others from it (rule 13)."""
+        first = self.storage[0]
+        for pod in self.storage:
+            await wait_until(f"{pod.name} answers", lambda p=pod: self.storage_status(p), 30)
+        ask = FormatAsk(birth=self.birth)
+        assert (await self.client.format(first.agent, ask)).granted
+        status = await self.wait_copy(first, CopyState.FULL, 60)
+        assert status.system_identifier is not None
+        await wait_until("the first page store runs", lambda: self._has_pages(first), 30)
+        fill = FillAsk(
+            birth=self.birth, system_identifier=status.system_identifier, source_pod=first.name
+        )
+        for pod in self.storage[1:]:
+            answer = await self.client.fill(pod.agent, fill)
+            assert answer.granted, answer.sentence
+        for pod in self.storage[1:]:
+            await self.wait_copy(pod, CopyState.FULL, 60)
+
+    def add_instance(self, number: int, *, uid: str = "") -> Pod:
+        """A new instance pod with an empty cache."""
+        pod = self._pod("instance", number, f"127.0.20.{number}", uid)
+        self.instances[number] = pod
+        pod.start()
+        return pod
+
+    def delete_instance(self, number: int) -> None:
+        """The pod and its cache are gone."""
+        pod = self.instances.pop(number)
+        pod.kill()
+        shutil.rmtree(pod.home)
+
+    async def open(self, pod: Pod, reason: str = "test") -> InstanceStatus:
+        """Ask once and wait until it is the writer."""
+        await wait_until(f"{pod.name} takes the ask", lambda: self._ask_open(pod, reason), 60)
+        return await self.wait_role(pod, InstanceRole.WRITER, 60)
+
+    async def _ask_open(self, pod: Pod, reason: str) -> bool:
+        return (await self.client.open(pod.agent, OpenAsk(reason=reason))).accepted
+
+    # --- what is seen ------------------------------------------------------------------------
+
+    async def storage_status(self, pod: Pod) -> StorageStatus:
+        return await self.client.fetch_storage_status(pod.agent, 1.0)
+
+    async def instance_status(self, pod: Pod) -> InstanceStatus:
+        return await self.client.fetch_instance_status(pod.agent, 1.0)
+
+    async def wait_copy(self, pod: Pod, state: CopyState, seconds: float) -> StorageStatus:
+        """Wait for the state of a copy."""
+        seen: StorageStatus | None = None
+
+        async def check() -> StorageStatus | None:
+            nonlocal seen
+            seen = await self.storage_status(pod)
+            return seen if seen.state is state else None
+
+        try:
+            return await wait_until(f"{pod.name} is {state}", check, seconds)  # type: ignore[no-any-return]
+        except NotInTime as error:
+            raise NotInTime(f"{error}; {seen}") from error
+
+    async def wait_role(self, pod: Pod, role: InstanceRole, seconds: float) -> InstanceStatus:
+        """Wait until an instance has a role and is healthy in it."""
+        seen: InstanceStatus | None = None
+
+        async def check() -> InstanceStatus | None:
+            nonlocal seen
+            seen = await self.instance_status(pod)
+            settled = seen.healthy or role is InstanceRole.STOPPED
+            return seen if seen.role is role and settled else None
+
+        try:
+            return await wait_until(f"{pod.name} is {role}", check, seconds)  # type: ignore[no-any-return]
+        except NotInTime as error:
+            raise NotInTime(f"{error}; {seen}") from error
+
+    async def connect(self, pod: Pod, database: str = "app") -> Connection:
+        """A client session as the master user."""
+        return await psycopg.AsyncConnection.connect(
+            host=pod.ip,
+            dbname=database,
+            user="postgres",
+            password=PASSWORD,
+            sslmode="require",
+            connect_timeout=5,
+            autocommit=True,
+        )
+
+    def _print_logs(self) -> None:
+        """The story of a failed test, pod by pod."""
+        for pod in [*self.instances.values(), *self.storage]:
+            print(f"--- {pod.name}")
+            for line in pod.log_file.read_text(errors="replace").splitlines()[-_LINES_SHOWN:]:
+                print(line[:600])
+
+    async def _has_pages(self, pod: Pod) -> bool:
+        return (await self.storage_status(pod)).page_store.running
+
+    def _pod(self, kind: str, number: int, ip: str, uid: str = "") -> Pod:
+        name = f"{CLUSTER}-{kind}-{number}"
+        home = self.root / name
+        for part in ("disk", "run"):
+            (home / part).mkdir(parents=True)
+        self.authority.issue(home / "tls", kind, name, ip=ip)
+        return Pod(kind, name, ip, home, uid or f"uid-{name}-{time.monotonic_ns()}")
+
+
+def _signal(process: int, number: signal.Signals) -> None:
+    try:
+        os.kill(process, number)
+    except ProcessLookupError:
+        return

@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from aurora_operator.api.cluster import ClusterSpec
+from aurora_operator.kube.api import EXTRA_RIGHTS, Kind
+from aurora_operator.resources.access import build_instance_role
+from aurora_operator.resources.context import ClusterContext
 from support.helm import render
 from support.waiting import Failed
 
@@ -61,6 +65,48 @@ def test_the_lease_role_names_the_lease_that_the_operator_uses(
 def test_one_replica_has_no_disruption_budget() -> None:
     assert "PodDisruptionBudget/aurora-operator" in rendered()
     assert "PodDisruptionBudget/aurora-operator" not in rendered("--set", "replicas=1")
+
+
+def rights_of(role: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """A role as (group, resource, verb)."""
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_the_operator_may_do_what_its_code_does_and_nothing_else(
+    manifests: dict[str, dict[str, Any]],
+) -> None:
+    facts = [kind.value for kind in Kind if kind is not Kind.LEASE]
+    used = {(fact.group, fact.plural, verb) for fact in facts for verb in fact.verbs}
+    used |= {(group, resource, verb) for group, resource, verbs in EXTRA_RIGHTS for verb in verbs}
+    assert rights_of(manifests["ClusterRole/aurora-operator"]) == used
+
+
+def test_the_lease_role_allows_what_leader_election_does(
+    manifests: dict[str, dict[str, Any]],
+) -> None:
+    fact = Kind.LEASE.value
+    used = {(fact.group, fact.plural, verb) for verb in fact.verbs}
+    assert rights_of(manifests["Role/aurora-operator-lease"]) == used
+
+
+def test_the_operator_holds_what_it_grants_to_instances(
+    manifests: dict[str, dict[str, Any]],
+) -> None:
+    granted = rights_of(build_instance_role(a_cluster()))
+    assert granted <= rights_of(manifests["ClusterRole/aurora-operator"])
+
+
+def a_cluster() -> ClusterContext:
+    """Any cluster: the rights do not depend on it."""
+    return ClusterContext(
+        name="shop", namespace="ns", uid="u", spec=ClusterSpec(), engine_image="engine"
+    )
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from tools.say import complain, say
 from tools.venv import SetupError, environment, python
 
 E2E: Final = ROOT / "tests" / "e2e"
+HOST_COMPONENTS: Final = ("operator",)
 INSIDE: Final = "AURORA_TOOLS_INSIDE"
 MYPY_PACKAGES: Final = ("aurora_operator", "localkube", "support", "demo", "tools")
 
@@ -89,8 +90,16 @@ def unit() -> None:
 
 
 def component() -> None:
-    """Parts against a real PostgreSQL, inside the engine image's file system."""
-    call_python("images/build.py", "run-component", "--", "pytest", "-q", "tests/component")
+    """Parts against a real PostgreSQL (in the engine image's file system) and a real API server.
+
+    The operator's tests start etcd and kube-apiserver of the local cluster, so they run outside.
+    """
+    folders = [f for f in _subfolders("component") if f.name not in HOST_COMPONENTS]
+    relative = [folder.relative_to(ROOT) for folder in folders]
+    call_python("images/build.py", "run-component", "--", "pytest", "-q", *relative)
+    for name in HOST_COMPONENTS:
+        if (folder := ROOT / "tests" / "component" / name).is_dir():
+            pytest("-q", folder)
 
 
 def e2e() -> None:
@@ -132,6 +141,7 @@ def check_generate() -> None:
 
 def images() -> None:
     """Build both images; they stay in the builder's store."""
+    call_python("-c", "from localkube import packages; packages.install_missing()")
     for name in ("engine", "operator"):
         call_python("images/build.py", name)
 
@@ -186,8 +196,8 @@ class Part:
 PARTS: Final = (
     Part("lint", lint),
     Part("unit", unit),
-    Part("images", images),
     Part("cluster-up", cluster_up),
+    Part("images", images),
     Part("chart", chart, ("cluster-up",)),
     Part("component", component, ("images", "cluster-up")),
     Part("e2e", e2e, ("images", "cluster-up", "chart")),
@@ -227,6 +237,12 @@ def _attempt(run: Callable[[], None]) -> str:
 
 def _package_exists(name: str) -> bool:
     return any((ROOT / base / name).is_dir() for base in ("operator", "tests", "."))
+
+
+def _subfolders(name: str) -> list[Path]:
+    """Folders of tests below tests/NAME."""
+    base = ROOT / "tests" / name
+    return sorted(folder for folder in base.iterdir() if any(folder.glob("test_*.py")))
 
 
 def _test_folders(*names: str) -> list[Path]:

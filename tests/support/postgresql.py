@@ -10,14 +10,18 @@ from __future__ import annotations
 import asyncio
 import getpass
 import itertools
+import os
 import secrets
 import shutil
+import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import sql
 
 from aurora_operator.core.copy import Adoption, CopyRecord, Promise, Vdl, position_of
 from aurora_operator.core.gate import judge_fill_session, judge_uncapped
@@ -25,7 +29,7 @@ from aurora_operator.core.history import TermHistory
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.members import MemberList, MemberVersion
 from aurora_operator.core.names import SLOT_COUNT, AttemptId, Identity, Slot, VolumeId
-from aurora_operator.core.opening import skipped_terms
+from aurora_operator.core.opening import next_term, skipped_terms
 from aurora_operator.core.quorum import AURORA_QUORUM
 from aurora_operator.core.vdl import durable_point
 from aurora_operator.core.verdicts import Proceed
@@ -34,6 +38,7 @@ from aurora_operator.engines.postgresql.birth import Birth
 from aurora_operator.engines.postgresql.endpoint import Endpoint, TcpEndpoint, TlsFiles
 from aurora_operator.engines.postgresql.gate import GateServer, SessionAsk, SessionVerdict
 from aurora_operator.engines.postgresql.guard_door import Door
+from aurora_operator.engines.postgresql.leftovers import users_of
 from aurora_operator.engines.postgresql.queries import QuestionFailed, Sql, WriterFacts
 from aurora_operator.engines.postgresql.relay import (
     ATTEMPT_PARAMETER,
@@ -98,19 +103,16 @@ class Copy:
         self.disk.mkdir()
         self.store = CopyStore.open(self.disk, self.identity, slot)
         self.gate = GateServer(source=self.store, judge=self._judge)
+        self.gate_endpoint = TcpEndpoint(HOST, 0, self.pod)
         self.acceptor: Acceptor | None = None
         self.store.on_change(self.gate.notify)
-
-    @property
-    def gate_endpoint(self) -> TcpEndpoint:
-        """Where the gate listens."""
-        return TcpEndpoint(HOST, self.gate.port, self.pod)
 
     async def listen(self) -> None:
         """Open the gate, on a port and on the pod's own socket."""
         await self.gate.start(
             host=HOST, port=0, tls=self.tls, socket_path=self.run / f".s.PGSQL.{LOG_SOCKET_PORT}"
         )
+        self.gate_endpoint = TcpEndpoint(HOST, self.gate.port, self.pod)
 
     def follow(self, volume: Volume, writer: Endpoint, term: Term) -> None:
         """Start the acceptor."""
@@ -159,6 +161,7 @@ class Volume:
         )
         self.vdl: Vdl | None = None
         self._in_hub = False
+        self.hub_is_silent = False
 
     def _make_copy(self, slot: Slot) -> Copy:
         pod = f"shop-storage-{slot}"
@@ -192,6 +195,17 @@ class Volume:
             scl_floor=end,
         )
 
+    @property
+    def term(self) -> Term:
+        """The term that is open."""
+        assert self.vdl is not None
+        return self.vdl.term
+
+    def next_term(self) -> Term:
+        """A term that no copy has promised yet."""
+        promised = (copy.store.view().promised_term for copy in self.copies)
+        return next_term(term for term in promised if term is not None)
+
     async def close(self) -> None:
         """End acceptors and gates."""
         for copy in self.copies:
@@ -201,7 +215,7 @@ class Volume:
 
     def beat(self) -> None:
         """What the hub does: positions in, the VDL out to every copy."""
-        if self._in_hub:
+        if self._in_hub or self.hub_is_silent:
             return
         self._in_hub = True
         try:
@@ -222,12 +236,16 @@ class Volume:
     def promise(self, term: Term, slots: Iterable[int] = range(SLOT_COUNT)) -> Promise:
         """Have copies promise to a new attempt, as a candidate's asks do."""
         promise = Promise(term, AttemptId(secrets.token_hex(8)))
+        self.promise_again(promise, slots)
+        return promise
+
+    def promise_again(self, promise: Promise, slots: Iterable[int]) -> None:
+        """Have stragglers give the promise that others gave before."""
         for slot in slots:
             copy = self.copies[slot]
             stop = copy.acceptor.stop if copy.acceptor is not None else (lambda: None)
             refusal = copy.store.promise(promise, stop)
             assert refusal is None, refusal
-        return promise
 
     def adopt(
         self,
@@ -323,10 +341,7 @@ class Instance:
             last.append(replayed)
             return len(last) > 5 and len(set(last[-5:])) == 1
 
-        async def replayed() -> Lsn:
-            return (await self.sql.replay_facts()).replayed_lsn
-
-        await eventually(f"replay of {self.name} stands still", replayed, is_still)
+        await eventually(f"replay of {self.name} stands still", self.replayed, is_still)
 
     async def promote(self, promise: Promise, chosen: TermHistory) -> WriterFacts:
         """Slots, list, promotion; returns what came of it."""
@@ -351,9 +366,52 @@ class Instance:
         history = record.history.truncated(chosen.store.scl())
         await self.catch_up(promise, chosen)
         facts = await self.promote(promise, history)
+        self.promise = promise
         self.volume.adopt(promise, facts, history, self.endpoint, slots)
         await eventually(f"VDL of term {term}", self._vdl_term, lambda seen: seen == term)
         return facts
+
+    async def waiting_commits(self) -> int:
+        """How many sessions wait for copies."""
+        rows = await self.sql.rows(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        )
+        return int(rows[0][0])
+
+    async def flushed(self) -> Lsn:
+        """How far the writer's own log is flushed."""
+        return (await self.sql.writer_facts()).flushed_lsn
+
+    async def inserted(self) -> Lsn:
+        """Where the writer's next record will begin."""
+        rows = await self.sql.rows("SELECT pg_current_wal_insert_lsn()")
+        return Lsn.parse(rows[0][0])
+
+    async def rows_of(self, table: str) -> int:
+        """How many rows a session here sees."""
+        async with await self.connect() as session:
+            cursor = await session.execute(
+                sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))
+            )
+            row = await cursor.fetchone()
+            assert row is not None
+            return int(row[0])
+
+    async def replayed(self) -> Lsn:
+        """How far this standby has applied."""
+        return (await self.sql.replay_facts()).replayed_lsn
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop every process of the server without ending it."""
+        processes = users_of(self.server.data)
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
 
     async def _vdl_term(self) -> int | None:
         return None if self.volume.vdl is None else self.volume.vdl.term

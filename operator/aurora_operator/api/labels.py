@@ -32,7 +32,7 @@ SLOT: Final = f"{GROUP}/slot"
 ORDINAL: Final = f"{GROUP}/ordinal"
 """Label of instance pods: the number at the end of the name."""
 ROLE: Final = f"{GROUP}/instance-role"
-"""Label of instance pods, for people and dashboards: writer or replica; nothing is decided by it."""
+"""Label of instance pods, writer or replica: for people; nothing is decided by it."""
 
 COMPONENT_STORAGE: Final = "storage"
 COMPONENT_INSTANCE: Final = "instance"
@@ -42,7 +42,7 @@ TERM: Final = f"{GROUP}/term"
 VOLUME_ID: Final = f"{GROUP}/volume-id"
 IDENTITY: Final = f"{GROUP}/identity"
 IDENTITIES: Final = f"{GROUP}/identities"
-"""Annotation of claims: all six identities in slot order, so that one claim can restore the list."""
+"""Annotation of claims: all six identities in slot order; one claim can restore the list."""
 SYSTEM_IDENTIFIER: Final = f"{GROUP}/system-identifier"
 VOLUME_COMPLETE: Final = f"{GROUP}/volume-complete"
 """Annotation of claims: "true" from the moment six full copies were seen; nothing formats after."""
@@ -140,7 +140,7 @@ def instance_host(cluster: str, namespace: str, pod: str) -> str:
 
 
 def cluster_labels(cluster: str, component: str | None = None) -> dict[str, str]:
-    """The labels of every object of a cluster; ``component`` for what belongs to one kind of pod."""
+    """The labels of every object of a cluster; ``component`` for one kind of pod's objects."""
     labels = {
         APP_NAME: "aurora-postgresql",
         APP_INSTANCE: cluster,

@@ -131,7 +131,7 @@ def _root() -> Schema:
 def structural_schema(model: type[ApiModel]) -> Schema:
     """The structural schema of one model."""
     document = model.model_json_schema(by_alias=True, mode="validation")
-    return _structural(document, cast(Schema, document.get("$defs", {})))
+    return _structural(document, cast("Schema", document.get("$defs", {})))
 
 
 def _structural(node: Schema, definitions: Schema) -> Schema:

@@ -1,0 +1,43 @@
+"""Deleting a cluster, in order: instances, storage pods, objects, and the claims if that is wanted.
+
+Each step waits until the one before it is seen to be done, so that no instance outlives its volume
+and no pod holds a claim that is being deleted. The finalizer goes last: an operator that is killed
+half-way finds the AuroraCluster again and goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aurora_operator.core.cluster.actions import (
+    Action,
+    DeleteClaims,
+    DeleteObjects,
+    DeletePod,
+    RemoveFinalizer,
+)
+from aurora_operator.core.cluster.observation import ClusterObservation, PodView
+
+
+def next_deletion(seen: ClusterObservation) -> tuple[tuple[Action, ...], str]:
+    """The actions of this step of the deletion, and its sentence."""
+    if not seen.has_finalizer:
+        return (), "the cluster is gone"
+    if seen.instance_pods:
+        return _delete(seen, seen.instance_pods.values()), "waiting for the instances to end"
+    if seen.storage_pods:
+        return _delete(seen, seen.storage_pods.values()), "waiting for the storage pods to end"
+    if seen.other_objects:
+        return (DeleteObjects(),), "deleting Services, Secrets and accounts"
+    if seen.spec.delete_volume and seen.claims:
+        return (DeleteClaims(),), "deleting the volume"
+    kept = "its volume is deleted" if seen.spec.delete_volume else "its volume is kept"
+    return (RemoveFinalizer(),), f"the cluster is deleted, {kept}"
+
+
+def _delete(seen: ClusterObservation, pods: Iterable[PodView]) -> tuple[Action, ...]:
+    return tuple(
+        DeletePod(pod.name, pod.uid, force=seen.node_lost(pod))
+        for pod in pods
+        if not pod.terminating or seen.node_lost(pod)
+    )

@@ -1,0 +1,86 @@
+"""Events as a table: each says its reason, whether it warns, and its words.
+
+The words are those of Amazon RDS where it has such an event, so that people and their alert rules
+recognise them. ``Note`` is one event to be told; the same note told twice (an operator that was
+killed in between) becomes one Event, because its name is made from its content.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+
+class _Kind(NamedTuple):
+    reason: str
+    warning: bool
+    wording: str
+
+
+class EventKind(Enum):
+    """Every event that the operator tells about a cluster."""
+
+    CLUSTER_CREATED = _Kind("DBClusterCreated", False, "DB cluster created")
+    CLUSTER_DELETED = _Kind("DBClusterDeleted", False, "DB cluster deleted")
+    CLUSTER_DELETING = _Kind("DBClusterDeleting", False, "Deleting DB cluster; its volume is {0}")
+    DELETION_PROTECTED = _Kind(
+        "DeletionProtected",
+        True,
+        "Cannot delete protected DB cluster: set spec.deletionProtection to false and it is "
+        "deleted at once. Until then it goes on serving",
+    )
+    VOLUME_RECORDED = _Kind("VolumeRecorded", False, "Volume {0} recorded; storage is being made")
+    VOLUME_FOUND = _Kind(
+        "VolumeFound", False, "Volume {0} found on existing claims; it will be opened, not created"
+    )
+    VOLUME_COMPLETE = _Kind("VolumeComplete", False, "Volume complete: six full copies")
+    INSTANCE_CREATED = _Kind("DBInstanceCreated", False, "DB instance created: {0}")
+    INSTANCE_DELETED = _Kind("DBInstanceDeleted", False, "DB instance deleted: {0}")
+    INSTANCE_RESTARTED = _Kind("DBInstanceRestarted", False, "DB instance restarted: {0}")
+    INSTANCE_REPLACED = _Kind("DBInstanceReplaced", True, "Replacing DB instance {0}: {1}")
+    STORAGE_POD_REPLACED = _Kind("StoragePodReplaced", True, "Replacing storage pod {0}: {1}")
+    FAILOVER_STARTED_SAME_ZONE = _Kind(
+        "FailoverStarted", False, "Started same AZ failover to DB instance: {0}"
+    )
+    FAILOVER_STARTED_CROSS_ZONE = _Kind(
+        "FailoverStarted", False, "Started cross AZ failover to DB instance: {0}"
+    )
+    FAILOVER_COMPLETED = _Kind("FailoverCompleted", False, "Completed failover to DB instance: {0}")
+    PREVIOUS_PRIMARY = _Kind(
+        "PreviousPrimaryPromoted", False, "Promoting previous primary again: {0}"
+    )
+    NO_INSTANCE = _Kind(
+        "FailoverWaiting",
+        True,
+        "No DB instance can take over yet: {0}. The volume and everything acknowledged are safe",
+    )
+    STORAGE_SCALING = _Kind("StorageScaling", False, "Growing each copy's claim to {0} bytes")
+    PROBLEM = _Kind("", True, "{0}")
+    """Its reason is the problem's."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """One event, ready to be told."""
+
+    kind: EventKind
+    arguments: tuple[str, ...] = ()
+    key: str = ""
+    """Tells apart two events of the same words: a term, a uid, a generation."""
+    reason_override: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """The Event's machine-readable reason."""
+        return self.reason_override or self.kind.value.reason
+
+    @property
+    def warning(self) -> bool:
+        """Whether the Event's type is Warning."""
+        return self.kind.value.warning
+
+    @property
+    def message(self) -> str:
+        """The Event's words."""
+        return self.kind.value.wording.format(*self.arguments)

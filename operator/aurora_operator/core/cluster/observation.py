@@ -1,0 +1,214 @@
+"""The snapshot that one cycle decides on: what Kubernetes shows and what agents answered.
+
+Immutable and complete: ``decide`` reads nothing else. What was not seen is absent (a pod that is
+gone, an agent that did not answer), never guessed. Times arrive as durations that the shell
+measured with its own monotonic clock; clocks of other machines are never compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.core.names import Identity, InstanceName, Slot, VolumeId
+
+
+class CopyGrade(StrEnum):
+    """What a storage pod says of its copy; the words of the agent's answer."""
+
+    BLANK = "blank"
+    FILLING = "filling"
+    FULL = "full"
+    FAILED = "failed"
+
+
+class Role(StrEnum):
+    """What an instance says it is; the words of the agent's answer."""
+
+    STARTING = "starting"
+    REPLICA = "replica"
+    OPENING = "opening"
+    WRITER = "writer"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class SpecFacts:
+    """The part of the spec that decisions depend on."""
+
+    replicas: int = 1
+    storage_bytes: int = 10 * 2**30
+    delete_volume: bool = False
+    """``storage.retainPolicy`` is Delete."""
+    deletion_protection: bool = False
+    parameter_overrides: Mapping[str, str] = field(default_factory=dict)
+    engine_version: str = "17"
+
+
+@dataclass(frozen=True)
+class VolumeFacts:
+    """The birth record, from wherever it was found."""
+
+    volume_id: VolumeId
+    identities: tuple[Identity, ...]
+    system_identifier: str | None = None
+    complete: bool = False
+
+
+@dataclass(frozen=True)
+class PodView:
+    """One pod of the cluster."""
+
+    name: str
+    uid: str = "uid"
+    phase: str = "Running"
+    ready: bool = False
+    terminating: bool = False
+    node: str | None = None
+    server_running: bool | None = None
+    """The agent's own pod condition; ``None`` while it was never set."""
+    waiting: str = ""
+    """Why it does not run (image, scheduling), as the kubelet or the scheduler says."""
+    template_hash: str | None = None
+    role_label: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """It will never run again: evicted, or its node gave it up."""
+        return self.phase in {"Failed", "Succeeded"}
+
+
+@dataclass(frozen=True)
+class ClaimView:
+    """One claim of the volume, with the record that its annotations carry."""
+
+    slot: Slot
+    volume_id: VolumeId | None
+    identity: Identity | None
+    identities: tuple[Identity, ...] = ()
+    system_identifier: str | None = None
+    complete: bool = False
+    zone: str | None = None
+    requested_bytes: int = 0
+    terminating: bool = False
+    owned_by_other: bool = False
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """One node, as far as placing and losing pods goes."""
+
+    name: str
+    zone: str | None
+    schedulable: bool = True
+    ready: bool = True
+    unready_seconds: float = 0.0
+    """How long this operator has seen it so."""
+
+
+@dataclass(frozen=True)
+class StorageClassView:
+    """The class that the claims use."""
+
+    name: str
+    expandable: bool
+
+
+@dataclass(frozen=True)
+class CopyView:
+    """What a storage pod's agent answered."""
+
+    slot: Slot
+    identity: Identity
+    grade: CopyGrade
+    volume_id: VolumeId | None = None
+    system_identifier: str | None = None
+    log_term: Term | None = None
+    promised_term: Term | None = None
+    scl: Lsn | None = None
+    member_identities: tuple[Identity, ...] = ()
+    vdl_term: Term | None = None
+    vdl: Lsn | None = None
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class InstanceView:
+    """What an instance's agent answered."""
+
+    name: InstanceName
+    role: Role
+    healthy: bool = False
+    can_open: bool = False
+    restartable: bool = False
+    term: Term | None = None
+    applied_lsn: Lsn | None = None
+    vdl: Lsn | None = None
+    door_open: bool = False
+    server_version: str | None = None
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What the cluster's status said before this cycle."""
+
+    status: str | None = None
+    writer: InstanceName | None = None
+    term: Term | None = None
+
+
+@dataclass(frozen=True)
+class ClusterObservation:
+    """Everything that one cycle knows of one cluster."""
+
+    name: str
+    namespace: str
+    generation: int = 1
+    deleting: bool = False
+    has_finalizer: bool = True
+    spec: SpecFacts = SpecFacts()
+    recorded: VolumeFacts | None = None
+    """``status.volume``."""
+    configured: VolumeFacts | None = None
+    """The birth record in the agents' ConfigMap."""
+    remembered: Remembered = Remembered()
+    storage_pods: Mapping[Slot, PodView] = field(default_factory=dict)
+    instance_pods: Mapping[int, PodView] = field(default_factory=dict)
+    claims: Mapping[Slot, ClaimView] = field(default_factory=dict)
+    nodes: tuple[NodeView, ...] = ()
+    storage_class: StorageClassView | None = None
+    storage_class_problem: str | None = None
+    password_problem: str | None = None
+    copies: Mapping[Slot, CopyView] = field(default_factory=dict)
+    instances: Mapping[InstanceName, InstanceView] = field(default_factory=dict)
+    silent_seconds: Mapping[str, float] = field(default_factory=dict)
+    """For pods whose agent did not answer: for how long it has not."""
+    openings_asked: int = 0
+    """Asks to open since a writer was last seen open, by this operator."""
+    outdated_pods: frozenset[str] = frozenset()
+    """Pods whose form differs from what would be built today."""
+    other_objects: int = 0
+    """Services, Secrets and the like that carry the cluster's label (for deletion)."""
+
+    def node(self, name: str | None) -> NodeView | None:
+        """The node of that name, if it exists."""
+        return next((node for node in self.nodes if node.name == name), None)
+
+    def node_lost(self, pod: PodView) -> bool:
+        """Whether the pod's node is gone or not ready."""
+        if pod.node is None:
+            return False
+        node = self.node(pod.node)
+        return node is None or not node.ready
+
+    def zone_of(self, pod: PodView | None) -> str | None:
+        """The zone of the pod's node."""
+        node = self.node(pod.node) if pod is not None else None
+        return node.zone if node is not None else None
+
+    def instance_pod(self, name: str | None) -> PodView | None:
+        """The instance pod of that name."""
+        return next((pod for pod in self.instance_pods.values() if pod.name == name), None)

@@ -1,0 +1,225 @@
+"""Which volume this cluster has: found, new, contradictory or lost. And its birth, step by step.
+
+The record (volume ID, six identities) is written by compare-and-swap before anything is made, and
+repeated on the agents' configuration and on every claim. A record that exists anywhere is the
+record: a lost status is rebuilt from it, and nothing is formatted that might hold data (rule 13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from aurora_operator.core.cluster.observation import (
+    ClaimView,
+    ClusterObservation,
+    CopyGrade,
+    CopyView,
+    VolumeFacts,
+)
+from aurora_operator.core.lsn import Term
+from aurora_operator.core.names import SLOT_COUNT, Identity, Slot
+
+FORMAT_TERM = Term(1)
+"""Formatting is term 1; a copy that knows a higher term belongs to a volume that was opened."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The cluster has this volume."""
+
+    volume: VolumeFacts
+
+
+@dataclass(frozen=True)
+class NoVolume:
+    """No trace of any volume: one may be born."""
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Traces disagree, or the volume was there and is gone: a person has to look."""
+
+    reason: str
+    sentence: str
+
+
+Finding = Known | NoVolume | Contradiction
+
+
+def find_volume(seen: ClusterObservation) -> Finding:
+    """The cluster's volume, from the status, the agents' configuration and the claims."""
+    traces = {
+        "status.volume": seen.recorded,
+        "the agents' configuration": seen.configured,
+        **{f"the claim of slot {slot}": _of_claim(claim) for slot, claim in seen.claims.items()},
+    }
+    found = {where: volume for where, volume in traces.items() if volume is not None}
+    foreign = [slot for slot, claim in sorted(seen.claims.items()) if claim.owned_by_other]
+    if foreign:
+        return Contradiction(
+            "ClaimNotOurs",
+            f"a claim with the name of slot {foreign[0]}'s exists and carries no record of a "
+            "volume. Nothing was touched. Rename or delete it, then the cluster is created",
+        )
+    if not found:
+        return NoVolume()
+    names = {volume.volume_id for volume in found.values()}
+    if len(names) > 1:
+        told = "; ".join(f"{where}: {volume.volume_id}" for where, volume in found.items())
+        return Contradiction(
+            "VolumeMismatch",
+            f"the records name different volumes ({told}). Nothing is opened or formatted. Remove "
+            "the claims that do not belong here, or give this cluster another name",
+        )
+    return _merge(seen, found)
+
+
+def _merge(seen: ClusterObservation, found: dict[str, VolumeFacts]) -> Finding:
+    lists: set[tuple[Identity, ...]] = {
+        volume.identities for volume in found.values() if len(volume.identities) == SLOT_COUNT
+    }
+    if not lists:
+        lists = _lists_told(seen)
+    if len(lists) != 1:
+        return Contradiction(
+            "VolumeMismatch" if lists else "IdentitiesUnknown",
+            "the records of the volume disagree about, or do not tell, the identities of its six "
+            "copies. Nothing is opened or formatted. Restore status.volume from a backup of the "
+            "AuroraCluster, or put the missing claims back",
+        )
+    volumes = list(found.values())
+    merged = VolumeFacts(
+        volume_id=volumes[0].volume_id,
+        identities=next(iter(lists)),
+        system_identifier=next((v.system_identifier for v in volumes if v.system_identifier), None),
+        complete=any(volume.complete for volume in volumes),
+    )
+    if not merged.complete and _was_opened(seen):
+        merged = replace(merged, complete=True)
+    if merged.complete and not any(not claim.terminating for claim in seen.claims.values()):
+        return Contradiction(
+            "VolumeLost",
+            "the volume was complete and all six claims are gone. No empty volume is made in its "
+            "place. Restore the claims, or delete this AuroraCluster and create it anew",
+        )
+    return Known(merged)
+
+
+def _of_claim(claim: ClaimView) -> VolumeFacts | None:
+    if claim.volume_id is None:
+        return None
+    return VolumeFacts(claim.volume_id, claim.identities, claim.system_identifier, claim.complete)
+
+
+def _lists_told(seen: ClusterObservation) -> set[tuple[Identity, ...]]:
+    """The list from what the claims say one by one, or from what the copies answer."""
+    single = tuple(
+        claim.identity for _, claim in sorted(seen.claims.items()) if claim.identity is not None
+    )
+    if len(single) == SLOT_COUNT:
+        return {single}
+    return {copy.member_identities for copy in seen.copies.values() if copy.member_identities}
+
+
+def _was_opened(seen: ClusterObservation) -> bool:
+    return any(
+        (copy.log_term or 0) > FORMAT_TERM or (copy.promised_term or 0) > FORMAT_TERM
+        for copy in seen.copies.values()
+    )
+
+
+@dataclass(frozen=True)
+class Record:
+    """The record has grown: write it down first."""
+
+    volume: VolumeFacts
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Format:
+    """All six are blank and nothing was ever formatted: slot 0 may run initdb."""
+
+
+@dataclass(frozen=True)
+class Fill:
+    """These copies are to be filled from slot 0."""
+
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Nothing to do but wait."""
+
+    sentence: str
+
+
+BirthStep = Record | Format | Fill | Pending | Contradiction
+
+
+def next_birth_step(seen: ClusterObservation, volume: VolumeFacts) -> BirthStep:
+    """The next step from a record to six full copies; only for a volume that is not complete."""
+    for slot, copy in sorted(seen.copies.items()):
+        other_volume = copy.volume_id is not None and copy.volume_id != volume.volume_id
+        other_system = (
+            volume.system_identifier is not None
+            and copy.system_identifier is not None
+            and copy.system_identifier != volume.system_identifier
+        )
+        if other_volume or other_system:
+            return Contradiction(
+                "VolumeMismatch",
+                f"the copy in slot {slot} holds volume {copy.volume_id}, system "
+                f"{copy.system_identifier}; this cluster's is {volume.volume_id}, system "
+                f"{volume.system_identifier}. Nothing is formatted. Remove slot {slot}'s claim",
+            )
+    if volume.system_identifier is None:
+        return _before_base(seen, volume)
+    return _after_base(seen, volume)
+
+
+def _before_base(seen: ClusterObservation, volume: VolumeFacts) -> BirthStep:
+    full = [copy for _, copy in sorted(seen.copies.items()) if copy.grade is CopyGrade.FULL]
+    for copy in full:
+        if copy.system_identifier is not None:
+            grown = replace(volume, system_identifier=copy.system_identifier)
+            return Record(grown, "the volume's base is complete")
+    absent = _absent(seen)
+    if absent:
+        return Pending(f"waiting for storage pods to answer: slots {absent}")
+    if len(seen.claims) == SLOT_COUNT and _all_blank(seen.copies.values()):
+        return Format()
+    told = "; ".join(f"slot {slot}: {copy.grade}" for slot, copy in sorted(seen.copies.items()))
+    return Pending(f"waiting for six blank copies before anything is formatted ({told})")
+
+
+def _after_base(seen: ClusterObservation, volume: VolumeFacts) -> BirthStep:
+    source = seen.copies.get(Slot(0))
+    if source is not None and source.grade in {CopyGrade.BLANK, CopyGrade.FAILED}:
+        return Contradiction(
+            "BaseLost",
+            f"slot 0 lost the base of the new volume before the others had it ({source.sentence}). "
+            "No client was ever let in, so nothing acknowledged is lost. Delete this AuroraCluster "
+            "and its claims, and create it anew",
+        )
+    lacking = tuple(
+        slot
+        for slot, copy in sorted(seen.copies.items())
+        if slot != 0 and copy.grade is not CopyGrade.FULL
+    )
+    if lacking and source is not None:
+        return Fill(lacking)
+    absent = _absent(seen)
+    if absent:
+        return Pending(f"waiting for storage pods to answer: slots {absent}")
+    return Record(replace(volume, complete=True), "six full copies")
+
+
+def _absent(seen: ClusterObservation) -> str:
+    return ", ".join(str(slot) for slot in range(SLOT_COUNT) if Slot(slot) not in seen.copies)
+
+
+def _all_blank(copies: Iterable[CopyView]) -> bool:
+    return all(copy.grade is CopyGrade.BLANK for copy in copies)

@@ -1,0 +1,82 @@
+"""Tell Events. An Event's name is made from what it says, so telling it twice makes one Event."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from aurora_operator.api import labels
+from aurora_operator.core.cluster.events import Note
+from aurora_operator.kube.api import AlreadyExists, Kind, KubeApi, KubeError
+from aurora_operator.reconcile.sight import Memory, Sight
+
+Manifest = dict[str, Any]
+
+_MESSAGE_LENGTH_MAX: Final = 1024
+_COMPONENT: Final = "aurora-operator"
+_LOG = structlog.get_logger(__name__)
+
+
+def build_event(sight: Sight, note: Note, now: datetime) -> Manifest:
+    """The Event that tells ``note``."""
+    metadata = sight.manifest["metadata"]
+    text = "\n".join((metadata["uid"], note.reason, note.message, note.key))
+    moment = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{metadata['name']}.{hashlib.sha256(text.encode()).hexdigest()[:16]}",
+            "namespace": metadata["namespace"],
+        },
+        "involvedObject": {
+            "apiVersion": labels.API_VERSION,
+            "kind": labels.KIND,
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+        },
+        "type": "Warning" if note.warning else "Normal",
+        "reason": note.reason,
+        "message": note.message[:_MESSAGE_LENGTH_MAX],
+        "source": {"component": _COMPONENT},
+        "reportingComponent": _COMPONENT,
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "count": 1,
+    }
+
+
+class EventTeller:
+    """Tells the Events of one cluster. An Event that cannot be told is logged, nothing more."""
+
+    def __init__(
+        self,
+        kube: KubeApi,
+        memory: Memory,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._kube = kube
+        self._memory = memory
+        self._now = now
+
+    async def tell(self, sight: Sight, note: Note) -> None:
+        """Tell ``note``, once."""
+        event = build_event(sight, note, self._now())
+        name = event["metadata"]["name"]
+        if name in self._memory.told:
+            return
+        try:
+            await self._kube.create(Kind.EVENT, event["metadata"]["namespace"], event)
+            _LOG.info("event", reason=note.reason, told=note.message)
+        except AlreadyExists:
+            _LOG.debug("event told before", reason=note.reason)
+        except KubeError as error:
+            _LOG.warning("event not told", reason=note.reason, told=note.message, error=str(error))
+            return
+        self._memory.told.add(name)

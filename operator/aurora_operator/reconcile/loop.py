@@ -1,0 +1,196 @@
+"""One cluster's loop: observe, decide, act, write the status, sleep until something changes.
+
+Two speeds: a *cycle* looks at everything; a *reflex* only at the instances, and only to ask one to
+open when the writer seems to be gone. The reflex runs at once when the watch reports such a thing
+and a cycle always follows it: it shortens an outage and decides nothing that a cycle would not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from aurora_operator.core.cluster.actions import AskOpen
+from aurora_operator.core.cluster.events import EventKind, Note
+from aurora_operator.core.cluster.failover import open_writer
+from aurora_operator.core.cluster.plan import (
+    OPENING_SECONDS,
+    Plan,
+    decide,
+    opening_notes,
+    plan_opening,
+)
+from aurora_operator.kube.api import Conflict, Kind, KubeError, NotFound
+from aurora_operator.reconcile.act import Actor, Outcome
+from aurora_operator.reconcile.agents import AgentUnreachable
+from aurora_operator.reconcile.events import EventTeller
+from aurora_operator.reconcile.observe import ClusterName, Observer, Surroundings
+from aurora_operator.reconcile.sight import Memory, Sight
+from aurora_operator.reconcile.status import build_status
+from aurora_operator.reconcile.support import SupportKeeper
+from aurora_operator.telemetry.operator_metrics import CYCLE_FAILURES, CYCLE_SECONDS
+
+_GAP_SECONDS: Final = 0.3
+"""Between two cycles that events asked for: a burst of events is one change."""
+_ERROR_SECONDS: Final = 1.0
+_ERROR_SECONDS_MAX: Final = 15.0
+_LOG = structlog.get_logger(__name__)
+
+
+class ClusterLoop:
+    """The loop of one AuroraCluster. ``run`` ends when the AuroraCluster is gone."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        cluster: ClusterName,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.cluster = cluster
+        self._kube = around.kube
+        self._now = now
+        self._memory = Memory(now_seconds=time.monotonic)
+        self._observer = Observer(around, cluster, self._memory)
+        self._teller = EventTeller(around.kube, self._memory, now)
+        support = SupportKeeper(around.kube, now)
+        self._actor = Actor(around.kube, self._memory, self._teller, support)
+        self._changed = asyncio.Event()
+        self._urgent = False
+        self._last: Sight | None = None
+        self._sentence = ""
+
+    def wake(self, *, urgent: bool = False) -> None:
+        """Something changed; ``urgent`` when a writer may be gone."""
+        self._urgent = self._urgent or urgent
+        self._changed.set()
+
+    @property
+    def woken(self) -> bool:
+        """Whether something changed that no cycle has looked at."""
+        return self._changed.is_set()
+
+    async def run(self) -> None:
+        """Cycle until the AuroraCluster is gone."""
+        errors = 0
+        try:
+            while True:
+                try:
+                    with CYCLE_SECONDS.time():
+                        wait_seconds = await self.step()
+                    errors = 0
+                except (KubeError, AgentUnreachable) as error:
+                    errors += 1
+                    CYCLE_FAILURES.inc()
+                    wait_seconds = min(_ERROR_SECONDS * 2 ** (errors - 1), _ERROR_SECONDS_MAX)
+                    if isinstance(error, Conflict):
+                        wait_seconds = OPENING_SECONDS
+                    _LOG.warning(
+                        "cycle failed; trying again",
+                        aurora_cluster=str(self.cluster),
+                        error=str(error),
+                        wait_seconds=wait_seconds,
+                    )
+                if wait_seconds is None:
+                    return
+                await self._sleep(wait_seconds)
+        finally:
+            if self._memory.agents is not None:
+                await self._memory.agents.close()
+
+    async def step(self) -> float | None:
+        """A reflex if one was asked for, then a cycle; seconds to wait, ``None`` at the end."""
+        urgent, self._urgent = self._urgent, False
+        self._changed.clear()
+        if urgent and self._last is not None:
+            await self.reflex(self._last)
+        return await self.cycle()
+
+    async def cycle(self) -> float | None:
+        """Observe, decide, act, write the status."""
+        sight = await self._observer.observe()
+        if sight is None:
+            return None
+        self._last = sight
+        if open_writer(sight.observation) is not None:
+            self._memory.openings_asked = 0
+        plan = decide(sight.observation)
+        outcome = await self._actor.apply(plan, sight)
+        self._log(plan, outcome)
+        for refusal in outcome.refusals:
+            note = Note(
+                EventKind.PROBLEM,
+                (refusal,),
+                key=str(sight.observation.generation),
+                reason_override="ActionRefused",
+            )
+            await self._teller.tell(sight, note)
+        await self._write_status(sight, plan, outcome)
+        if outcome.interrupted is not None:
+            return OPENING_SECONDS
+        return plan.look_again_seconds
+
+    async def reflex(self, before: Sight) -> None:
+        """Ask somebody to open, if that is what the instances call for."""
+        volume = before.observation.recorded
+        if volume is None or not volume.complete or before.observation.deleting:
+            return
+        sight = await self._observer.glance(before)
+        opening, action = plan_opening(sight.observation)
+        if not isinstance(action, AskOpen):
+            return
+        try:
+            await self._actor.do(action, sight)
+        except AgentUnreachable as error:
+            _LOG.warning("reflex not answered", instance=action.instance, error=str(error))
+            return
+        for note in opening_notes(sight.observation, opening):
+            await self._teller.tell(sight, note)
+
+    async def _write_status(self, sight: Sight, plan: Plan, outcome: Outcome) -> None:
+        status = build_status(sight, plan, outcome.refusals, self._now())
+        if status == (sight.manifest.get("status") or {}):
+            return
+        manifest: dict[str, Any] = {**sight.manifest, "status": status}
+        try:
+            await self._kube.replace_status(Kind.CLUSTER, self.cluster.namespace, manifest)
+        except NotFound:
+            # The finalizer was the last thing that held it.
+            return
+        except Conflict:
+            # The spec changed meanwhile; the next cycle sees it and writes.
+            self.wake()
+
+    def _log(self, plan: Plan, outcome: Outcome) -> None:
+        sentence = outcome.interrupted or plan.sentence
+        if sentence != self._sentence:
+            self._sentence = sentence
+            _LOG.info(
+                "cycle",
+                aurora_cluster=str(self.cluster),
+                status=plan.phase.value,
+                sentence=sentence,
+                actions=[type(action).__name__ for action in plan.actions],
+            )
+
+    async def _sleep(self, wait_seconds: float) -> None:
+        """Until something changes or the time is up; an urgent wake ends the gap as well."""
+        if wait_seconds <= 0:
+            return
+        deadline = time.monotonic() + wait_seconds
+        gap_until = time.monotonic() + min(_GAP_SECONDS, wait_seconds)
+        while not self._urgent and (left := deadline - time.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+            if self._urgent or time.monotonic() >= gap_until:
+                return
+            # An ordinary change within the gap: let the burst end, stay open for an urgent one.
+            self._changed.clear()
+            deadline = min(deadline, gap_until)

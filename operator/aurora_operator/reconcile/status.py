@@ -1,0 +1,152 @@
+"""The status that a cycle leaves behind, made from what it saw and what it planned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from aurora_operator.api import labels
+from aurora_operator.api.cluster import (
+    ClusterMember,
+    ClusterStatus,
+    Condition,
+    MasterUserSecret,
+    VolumeCopy,
+)
+from aurora_operator.core.cluster.failover import open_writer
+from aurora_operator.core.cluster.observation import ClusterObservation, VolumeFacts
+from aurora_operator.core.cluster.phases import (
+    Verdict,
+    full_copies,
+    instance_phase,
+    ready_replicas,
+)
+from aurora_operator.core.cluster.plan import Plan
+from aurora_operator.core.names import SLOT_COUNT, Slot
+from aurora_operator.reconcile.sight import Sight
+
+
+def build_status(
+    sight: Sight, plan: Plan, refusals: Sequence[str], now: datetime
+) -> dict[str, Any]:
+    """``status`` as it should be now."""
+    seen = sight.observation
+    before = sight.cluster.status
+    writer = open_writer(seen)
+    spec = sight.cluster.spec
+    alive = [pod for pod in seen.instance_pods.values() if not pod.terminating]
+    ready = ready_replicas(seen)
+    # The record stands in the manifest as last written, which an action of this cycle may have
+    # changed; it is never taken from anywhere else.
+    record = (sight.manifest.get("status") or {}).get("volume")
+    status = ClusterStatus(
+        status=plan.phase.value,
+        endpoint=f"{seen.name}.{seen.namespace}.svc",
+        reader_endpoint=f"{labels.reader_service(seen.name)}.{seen.namespace}.svc",
+        port=spec.port,
+        writer=writer.name if writer is not None else before.writer,
+        term=_term(seen, before.term),
+        vdl=_vdl(seen, before.vdl),
+        replicas=max(0, len(alive) - 1),
+        ready_replicas=ready,
+        replicas_ready=f"{ready}/{spec.replicas}",
+        copies_ready=f"{full_copies(seen)}/{SLOT_COUNT}",
+        selector=labels.cluster_selector(seen.name, labels.COMPONENT_INSTANCE),
+        db_cluster_members=_members(seen),
+        copies=_copies(seen, plan.volume),
+        volume=None,
+        master_user_secret=MasterUserSecret(name=labels.master_secret_name(seen.name)),
+        server_version=writer.server_version if writer is not None else before.server_version,
+        observed_generation=seen.generation,
+        conditions=_conditions(
+            [*plan.conditions, _refusal_verdict(refusals)], before.conditions, seen.generation, now
+        ),
+    )
+    built = status.model_dump(by_alias=True, mode="json", exclude_none=True)
+    if record is not None:
+        built["volume"] = record
+    return built
+
+
+def _term(seen: ClusterObservation, before: int | None) -> int | None:
+    writer = open_writer(seen)
+    if writer is not None and writer.term is not None:
+        return writer.term
+    return before
+
+
+def _vdl(seen: ClusterObservation, before: str | None) -> str | None:
+    """The writer's own word; without one the highest point that a copy knows, in its term."""
+    writer = open_writer(seen)
+    if writer is not None and writer.vdl is not None:
+        return str(writer.vdl)
+    known = [
+        (copy.vdl_term or 0, copy.vdl) for copy in seen.copies.values() if copy.vdl is not None
+    ]
+    return str(max(known)[1]) if known else before
+
+
+def _members(seen: ClusterObservation) -> tuple[ClusterMember, ...]:
+    writer = open_writer(seen)
+    return tuple(
+        ClusterMember(
+            db_instance_identifier=pod.name,
+            is_cluster_writer=writer is not None and pod.name == writer.name,
+            db_instance_status=instance_phase(seen, pod).value,
+            zone=seen.zone_of(pod),
+            node=pod.node,
+        )
+        for _, pod in sorted(seen.instance_pods.items())
+    )
+
+
+def _copies(seen: ClusterObservation, volume: VolumeFacts | None) -> tuple[VolumeCopy, ...]:
+    if volume is None:
+        return ()
+    copies = []
+    for number in range(SLOT_COUNT):
+        slot = Slot(number)
+        pod, answer = seen.storage_pods.get(slot), seen.copies.get(slot)
+        claim = seen.claims.get(slot)
+        copies.append(
+            VolumeCopy(
+                slot=slot,
+                identity=volume.identities[slot],
+                pod=labels.storage_pod_name(seen.name, slot),
+                zone=seen.zone_of(pod) or (claim.zone if claim is not None else None),
+                node=pod.node if pod is not None else None,
+                state=answer.grade.value if answer is not None else "silent",
+                scl=str(answer.scl) if answer is not None and answer.scl is not None else None,
+            )
+        )
+    return tuple(copies)
+
+
+def _refusal_verdict(refusals: Sequence[str]) -> Verdict:
+    if refusals:
+        return Verdict("Reconciled", False, "ActionRefused", "; ".join(refusals)[:1024])
+    return Verdict("Reconciled", True, "Done", "every action of the last cycle was carried out")
+
+
+def _conditions(
+    verdicts: Sequence[Verdict], before: Sequence[Condition], generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    known = {condition.type: condition for condition in before}
+    moment = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    conditions = []
+    for verdict in verdicts:
+        word = "True" if verdict.status else "False"
+        old = known.get(verdict.type)
+        unchanged = old is not None and old.status == word
+        conditions.append(
+            Condition(
+                type=verdict.type,
+                status=word,
+                reason=verdict.reason,
+                message=verdict.message,
+                last_transition_time=old.last_transition_time if old and unchanged else moment,
+                observed_generation=generation,
+            )
+        )
+    return tuple(conditions)

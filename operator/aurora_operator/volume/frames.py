@@ -20,9 +20,9 @@ MAGIC: Final = b"ALog"
 VERSION: Final = 1
 PAYLOAD_BYTES_MAX: Final = 1024 * 1024
 
-_HEADER: Final = struct.Struct(">4sB3xIIQQQ")
+_HEADER: Final = struct.Struct(">4sIIIQQQ")
 """Magic, version, checksum, payload length, term, position, durable end at the time of writing."""
-_CHECKED: Final = struct.Struct(">B3xIQQQ")
+_CHECKED: Final = struct.Struct(">IIQQQ")
 """What the checksum covers of the header: all but the magic and itself."""
 HEADER_BYTES: Final = _HEADER.size
 

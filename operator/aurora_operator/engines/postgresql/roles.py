@@ -99,16 +99,16 @@ async def _write_master(agent: Sql, username: str, password: str, *, exists: boo
             sql.Literal(scram_verifier(password)),
         )
     )
-    if not await _exists(agent, "SELECT FROM pg_roles WHERE rolname = %s", SUPERUSER_ROLE):
+    if not await _exists(agent, "SELECT 1 FROM pg_roles WHERE rolname = %s", SUPERUSER_ROLE):
         await _create_superuser_role(agent)
     await agent.rows(_on("GRANT {} TO {} WITH ADMIN OPTION", SUPERUSER_ROLE, username))
-    if await _exists(agent, "SELECT FROM pg_database WHERE datname = %s", DEFAULT_DATABASE):
+    if await _exists(agent, "SELECT 1 FROM pg_database WHERE datname = %s", DEFAULT_DATABASE):
         await agent.rows(_on("ALTER DATABASE {} OWNER TO {}", DEFAULT_DATABASE, username))
 
 
 async def ensure_database(agent: Sql, name: str, owner: str) -> bool:
     """The database exists; true when it had to be made, then owned by the master user."""
-    if await _exists(agent, "SELECT FROM pg_database WHERE datname = %s", name):
+    if await _exists(agent, "SELECT 1 FROM pg_database WHERE datname = %s", name):
         return False
     await agent.rows(_on("CREATE DATABASE {} OWNER {}", name, owner), timeout_seconds=60.0)
     return True

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from imagekit import base, buildah, component
-from imagekit.cache import BuildError, cache_dir, only_one, say
+from imagekit.cache import BuildError, cache_dir, say
 from imagekit.process import run
 from imagekit.recipes import RECIPES, Recipe
 
@@ -27,7 +27,7 @@ from imagekit.recipes import RECIPES, Recipe
 def build_with_buildah(recipe: Recipe) -> str:
     """Make the image in our own store, unless it is there."""
     reference, inputs = recipe.reference, recipe.inputs
-    with only_one("images"):
+    with buildah.our_store():
         if buildah.has_image(reference, inputs):
             return reference
         begun = time.monotonic()
@@ -58,7 +58,7 @@ def write_archive(reference: str, archive: Path, builder: str) -> None:
     if builder == "docker":
         run(["docker", "save", "--output", archive, reference])
     else:
-        with only_one("images"):
+        with buildah.our_store():
             buildah.write_archive(reference, archive)
     holds.write_text(reference)
 

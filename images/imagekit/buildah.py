@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from imagekit.cache import cache_dir
+from imagekit.cache import cache_dir, only_one
 from imagekit.process import run
 
 LABEL = "io.aurora-operator.inputs"
@@ -29,6 +29,14 @@ def buildah(*words: str | Path) -> str:
             *words,
         ]
     )
+
+
+@contextmanager
+def our_store() -> Iterator[None]:
+    """Hold the store alone; what a killed build left in it is removed."""
+    with only_one("images"):
+        buildah("rm", "--all")
+        yield
 
 
 def has_image(reference: str, inputs: str) -> bool:

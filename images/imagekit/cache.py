@@ -63,25 +63,6 @@ def _files_under(path: Path) -> list[Path]:
     return sorted(file for file in files if "__pycache__" not in file.parts)
 
 
-def keep(folder: Path, make: Callable[[Path], None], what: str) -> Path:
-    """``folder``, made by ``make`` unless it is there already (its name carries the digest)."""
-    if folder.exists():
-        return folder
-    begun = time.monotonic()
-    say(f"{what} …")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        make(scratch)
-        scratch.chmod(0o755)
-        scratch.rename(folder)
-    finally:
-        if scratch.exists():
-            shutil.rmtree(scratch)
-    say(f"{what}: {time.monotonic() - begun:.0f} s")
-    return folder
-
-
 @contextmanager
 def only_one(name: str) -> Iterator[None]:
     """Hold the cache's lock ``name``; two builds at once would do the same work twice."""
@@ -103,3 +84,20 @@ def only_one(name: str) -> Iterator[None]:
                     told = True
                 time.sleep(0.2)
         yield
+
+
+def keep(folder: Path, make: Callable[[Path], None], what: str) -> Path:
+    """``folder``, made by ``make`` unless it is there already (its name carries the digest)."""
+    with only_one(folder.parent.name):
+        if folder.exists():
+            return folder
+        for leftover in folder.parent.glob(".*"):  # of builds that were killed: we hold the lock
+            shutil.rmtree(leftover)
+        begun = time.monotonic()
+        say(f"{what} …")
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        make(scratch)
+        scratch.chmod(0o755)
+        scratch.rename(folder)
+        say(f"{what}: {time.monotonic() - begun:.0f} s")
+    return folder

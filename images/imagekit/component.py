@@ -11,6 +11,7 @@ fight over a port.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -22,13 +23,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from imagekit import base, buildah, wheels
-from imagekit.cache import CHECKOUT, cache_dir, digest_of, keep, only_one
+from imagekit.cache import CHECKOUT, cache_dir, digest_of, keep
 from imagekit.process import run
 from imagekit.recipes import engine_runtime
 
 USER_ID = 26
 PACKAGES = "opt/tests"
 TMPFS_SIZE = "4g"
+PR_SET_PDEATHSIG = 1
 ENVIRONMENT = {
     "HOME": "/tmp",
     "HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis",
@@ -47,13 +49,12 @@ def ensure_root() -> Path:
     """The file system for component tests; made when the image's inputs or the tools change."""
     tools = [Path(wheels.__file__), wheels.TEST_LOCK]
     folder = cache_dir("component") / digest_of([engine_runtime().inputs, *tools])
-    with only_one("component"):
-        return keep(folder, _make_root, "file system for component tests")
+    return keep(folder, _make_root, "file system for component tests")
 
 
 def _make_root(scratch: Path) -> None:
     runtime = engine_runtime()
-    with tempfile.TemporaryDirectory() as context, only_one("images"):
+    with tempfile.TemporaryDirectory() as context, buildah.our_store():
         base.ensure()
         runtime.lay_out(Path(context))
         buildah.build(Path(context), runtime.reference, runtime.inputs, target="runtime")
@@ -68,20 +69,27 @@ def _make_root(scratch: Path) -> None:
 def run_inside(command: Sequence[str]) -> int:
     """Run ``command`` in the component root, as PostgreSQL's user; return its exit code."""
     root = ensure_root()
-    inner = [sys.executable, __file__, str(root), *command]
     process = subprocess.Popen(
         [
             "unshare",
             *("--mount", "--propagation=private", "--pid", "--fork", "--kill-child"),
             *("--net", "--ipc", "--uts"),
-            *inner,
+            *(sys.executable, __file__, str(root), *command),
         ],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        preexec_fn=_end_with_parent,
     )
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        return process.wait()
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue  # the terminal told the tests too; they end, and then this does
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, however the parent ends."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
 
 
 def _enter(root: Path) -> None:

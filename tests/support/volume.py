@@ -309,7 +309,9 @@ class Volume:
         """The story of a failed test, pod by pod."""
         for pod in [*self.instances.values(), *self.storage]:
             print(f"--- {pod.name}")
-            for line in pod.log_file.read_text(errors="replace").splitlines()[-_LINES_SHOWN:]:
+            lines = pod.log_file.read_text(errors="replace").splitlines()
+            told = [line for line in lines if '"backend": "walsender"' not in line]
+            for line in told[-_LINES_SHOWN:]:
                 print(line[:600])
 
     async def _has_pages(self, pod: Pod) -> bool:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from localkube import launch, node_config, nodes
+from localkube import cloning, launch, node_config, nodes
+from localkube.cloning import Layer, chain_ids
 from localkube.errors import LocalKubeError
 from localkube.layout import Node
 
@@ -44,6 +45,26 @@ class Image:
             entry["annotations"][_CONTAINERD_NAME]: entry["digest"]
             for entry in self.index["manifests"]
         }
+
+    def layers(self) -> list[list[Layer]]:
+        """For each manifest its layers, the lowest first."""
+        found = []
+        with tarfile.open(self.archive) as source:
+            for digest in dict.fromkeys(self.names().values()):
+                manifest = json.loads(self._blob(source, digest))
+                config = json.loads(self._blob(source, manifest["config"]["digest"]))
+                chains = chain_ids(config["rootfs"]["diff_ids"])
+                found.append(
+                    [
+                        Layer(layer["digest"], layer["size"], chain)
+                        for layer, chain in zip(manifest["layers"], chains, strict=True)
+                    ]
+                )
+        return found
+
+    def _blob(self, source: tarfile.TarFile, digest: str) -> bytes:
+        small = self.small_blobs.get(digest)
+        return small if small is not None else _content(source, self.members[digest])
 
     def write(self, target: IO[bytes], held: set[str]) -> None:
         """An OCI archive of everything but the blobs that are held already."""
@@ -136,14 +157,30 @@ def _normal(path: Path) -> Path:
     return Path(*parts)
 
 
-def load(node: Node, image: Image) -> None:
-    """Import an image into a node that does not have it."""
-    pid = nodes.require_pid(node)
-    here = _ctr(pid, "images", "list")
+def has(node: Node, image: Image) -> bool:
+    """Whether the node has the image under all its names."""
+    here = _ctr(nodes.require_pid(node), "images", "list")
     held_names = {words[0]: words[2] for words in map(str.split, here.splitlines()[1:])}
-    if all(held_names.get(name) == digest for name, digest in image.names().items()):
-        return
+    return all(held_names.get(name) == digest for name, digest in image.names().items())
+
+
+def load(node: Node, image: Image) -> None:
+    """Import an image into a node, sending what it lacks."""
+    pid = nodes.require_pid(node)
     _import(node, pid, image, set(_ctr(pid, "content", "list", "--quiet").split()))
+
+
+def clone(source: Node, target: Node, image: Image) -> None:
+    """Give a node an image that another one has."""
+    pid = nodes.require_pid(target)
+    for layers in image.layers():
+        cloning.clone_layers(source, nodes.require_pid(source), target, pid, layers)
+    load(target, image)
+    checked = _ctr(pid, "images", "check")
+    for name in image.names():
+        line = next(line for line in checked.splitlines() if line.split()[0] == name)
+        if " complete " not in line:
+            raise LocalKubeError(f"{name} is not complete on {target.name}: {line}")
 
 
 def _import(node: Node, pid: int, image: Image, held: set[str]) -> None:

@@ -115,8 +115,13 @@ def load_image(archive: Path, names: Iterable[str] | None = None) -> None:
     """
     chosen = layout.nodes_of(list(names)) if names is not None else layout.FAULT_NODES
     image = archives.read(archive)
+    lacking = [node for node in chosen if not archives.has(node, image)]
+    holding = [node for node in chosen if node not in lacking]
+    if lacking and not holding:
+        archives.load(lacking[0], image)
+        holding.append(lacking.pop(0))
     with ThreadPoolExecutor(_PARALLEL_IMPORTS) as pool:
-        list(pool.map(lambda node: archives.load(node, image), chosen))
+        list(pool.map(lambda node: archives.clone(holding[0], node, image), lacking))
 
 
 def client_exec(

@@ -9,9 +9,10 @@ import pytest
 
 from aurora_operator.engines.postgresql.birth import Birth
 from support.authority import Authority
-from support.postgresql import Instance, Volume
+from support.postgresql import Instance, PageStore, Volume
 
 MakeInstance = Callable[..., Instance]
+MakePageStore = Callable[[int], PageStore]
 
 
 @pytest.fixture
@@ -35,3 +36,17 @@ async def make_instance(volume: Volume) -> AsyncIterator[MakeInstance]:
     yield make
     for instance in made:
         await instance.close()
+
+
+@pytest.fixture
+async def make_page_store(volume: Volume) -> AsyncIterator[MakePageStore]:
+    """Page stores, each behind the gate of its own slot."""
+    made: list[PageStore] = []
+
+    def make(slot: int) -> PageStore:
+        made.append(PageStore(volume, volume.copies[slot]))
+        return made[-1]
+
+    yield make
+    for page_store in made:
+        await page_store.close()

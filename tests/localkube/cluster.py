@@ -17,10 +17,13 @@ from typing import IO, Any
 
 from localkube import archives, cgroups, gobuild, layout, lifecycle, network, nodes, shell
 from localkube.apiclient import Api, Json
+from localkube.archives import Image
 from localkube.errors import LocalKubeError
 from localkube.layout import Node
+from localkube.locks import exclusive
 
 _PARALLEL_IMPORTS = 2
+_LOAD_LIMIT_SECONDS = 600.0
 _KUBECTL_LIMIT_SECONDS = 120.0
 # The group makes `down` find the program; the bind mount is seen by this program only.
 _AS_CLIENT = 'echo $$ > "$1" && mount --bind "$2" /etc/resolv.conf && shift 2 && exec "$@"'
@@ -115,13 +118,21 @@ def load_image(archive: Path, names: Iterable[str] | None = None) -> None:
     """
     chosen = layout.nodes_of(list(names)) if names is not None else layout.FAULT_NODES
     image = archives.read(archive)
-    lacking = [node for node in chosen if not archives.has(node, image)]
-    holding = [node for node in chosen if node not in lacking]
-    if lacking and not holding:
-        archives.load(lacking[0], image)
-        holding.append(lacking.pop(0))
+    with exclusive(layout.RUN / "load.lock", _LOAD_LIMIT_SECONDS):
+        _spread(image, [node for node in chosen if not archives.has(node, image)])
+
+
+def _spread(image: Image, lacking: list[Node]) -> None:
+    """Unpack an image once and clone it from there; also nodes that nobody asked about have it."""
+    if not lacking:
+        return
+    on = [node for node in layout.NODES if nodes.pid_of(node) is not None]
+    source = next((node for node in on if node not in lacking and archives.has(node, image)), None)
+    if source is None:
+        source = lacking.pop(0)
+        archives.load(source, image)
     with ThreadPoolExecutor(_PARALLEL_IMPORTS) as pool:
-        list(pool.map(lambda node: archives.clone(holding[0], node, image), lacking))
+        list(pool.map(lambda node: archives.clone(source, node, image), lacking))
 
 
 def client_exec(

@@ -5,7 +5,6 @@ is no moment with half a cut, and removing the table heals everything. Frames ar
 on a broken cable: nobody gets a reset.
 """
 
-import fcntl
 import json
 from collections.abc import Callable, Iterable
 from typing import Literal
@@ -13,10 +12,12 @@ from typing import Literal
 from localkube import layout, shell
 from localkube.errors import LocalKubeError
 from localkube.layout import CONTROL_PEER, NODES
+from localkube.locks import exclusive
 
 Direction = Literal["both", "in", "out"]
 Pair = tuple[str, str]
 _TABLE = "aurora_localkube"
+_LOCK_LIMIT_SECONDS = 30.0
 _FILE = layout.RUN / "cuts.json"
 
 
@@ -97,8 +98,7 @@ def leftovers() -> list[str]:
 
 
 def _change(change: Callable[[dict[str, list[Pair]]], object]) -> None:
-    with _FILE.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with exclusive(_FILE.with_suffix(".lock"), _LOCK_LIMIT_SECONDS):
         cuts = in_force()
         change(cuts)
         program = table(pair for cut in cuts.values() for pair in cut)

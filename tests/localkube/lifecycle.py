@@ -6,7 +6,6 @@ taken down and built anew. `down` works on whatever a killed run left behind.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import shutil
@@ -34,6 +33,7 @@ from localkube import (
 )
 from localkube.errors import LocalKubeError
 from localkube.layout import NODES, STATE, Node
+from localkube.locks import exclusive
 from localkube.progress import say, step
 
 CLIENTS_GROUP = f"{layout.CGROUP}/programs"
@@ -66,7 +66,7 @@ def up() -> None:
         raise LocalKubeError("this machine cannot run the cluster:\n  " + "\n  ".join(problems))
     packages.install_missing()
     gobuild.build_missing()
-    with _lock():
+    with exclusive(layout.LOCK_FILE, _LOCK_LIMIT_SECONDS):
         if _exists_but_differs():
             say("the cluster is of another version or another boot: it is built anew")
             _down()
@@ -88,7 +88,7 @@ def up() -> None:
 
 def down() -> None:
     """Take everything away; raises when something cannot be removed."""
-    with _lock():
+    with exclusive(layout.LOCK_FILE, _LOCK_LIMIT_SECONDS):
         _down()
     left = leftovers()
     if left:
@@ -303,19 +303,3 @@ def _remove_mount_points() -> None:
     for target in node_config.OWN_FOLDERS:
         with contextlib.suppress(FileNotFoundError, OSError):  # not empty: not ours
             Path(target).rmdir()
-
-
-@contextlib.contextmanager
-def _lock() -> Iterator[None]:
-    """One `up` or `down` at a time."""
-    with layout.LOCK_FILE.open("w") as file:
-        deadline = time.monotonic() + _LOCK_LIMIT_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise LocalKubeError(f"another run holds {layout.LOCK_FILE}") from error
-                time.sleep(0.2)
-        yield

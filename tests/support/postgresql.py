@@ -269,42 +269,32 @@ class Volume:
             copy.follow(self, writer, promise.term)
 
 
-class Instance:
-    """A real server behind a relay: a replica until it is promoted."""
+class LocalServer:
+    """A real server of some pod, with the questions that tests ask."""
 
-    def __init__(self, volume: Volume, name: str, *, guard: bool = False) -> None:
-        self.volume = volume
+    purpose = Purpose.INSTANCE
+
+    def __init__(self, name: str, directory: Path, run: Path, tls: TlsFiles) -> None:
         self.name = name
         self.port = next(_ports)
-        self.run = volume.directory / name / "run"
-        self.run.mkdir(parents=True)
-        self.tls = TlsFiles(
-            volume.authority.issue(volume.directory / name / "tls", "instance", name)
-        )
+        self.run = run
+        self.tls = tls
+        self.door: Door | None = None
         self.records: list[Record] = []
-        self.server = Server(data=volume.directory / name / "data", emit=self.records.append)
+        self.server = Server(data=directory / "data", emit=self.records.append)
         self.sql = Sql(socket_directory=self.run, port=self.port)
-        self.door = Door(self.run / "door") if guard else None
-        first = int(name.rpartition("-")[2]) if name[-1].isdigit() else 0
-        self.relay = Relay(
-            socket=self.run / f".s.PGSQL.{LOG_SOCKET_PORT}",
-            tls=self.tls,
-            gates=lambda: [
-                volume.copies[(first + n) % SLOT_COUNT].gate_endpoint for n in range(SLOT_COUNT)
-            ],
-        )
 
     @property
     def endpoint(self) -> TcpEndpoint:
         """Where its server listens."""
         return TcpEndpoint(HOST, self.port, self.name)
 
-    def write_settings(self, purpose: Purpose = Purpose.INSTANCE) -> None:
-        """Its configuration, with the door open to clients if there is one."""
+    def write_settings(self) -> None:
+        """Its configuration; the door is shut, if there is one."""
         if self.door is not None:
             self.door.create_shut()
         settings = ServerSettings(
-            purpose=purpose,
+            purpose=self.purpose,
             name=self.name,
             socket_directory=self.run,
             port=self.port,
@@ -316,6 +306,86 @@ class Instance:
             parameters={"shared_buffers": "16MB"},
         )
         self.server.write_files(configuration_files(settings))
+
+    async def waiting_commits(self) -> int:
+        """How many sessions wait for copies."""
+        rows = await self.sql.rows(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        )
+        return int(rows[0][0])
+
+    async def flushed(self) -> Lsn:
+        """How far the writer's own log is flushed."""
+        return (await self.sql.writer_facts()).flushed_lsn
+
+    async def inserted(self) -> Lsn:
+        """Where the writer's next record will begin."""
+        rows = await self.sql.rows("SELECT pg_current_wal_insert_lsn()")
+        return Lsn.parse(rows[0][0])
+
+    async def rows_of(self, table: str) -> int:
+        """How many rows a session here sees."""
+        async with await self.connect() as session:
+            cursor = await session.execute(
+                sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))
+            )
+            row = await cursor.fetchone()
+            assert row is not None
+            return int(row[0])
+
+    async def replayed(self) -> Lsn:
+        """How far this standby has applied."""
+        return (await self.sql.replay_facts()).replayed_lsn
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop every process of the server without ending it."""
+        processes = users_of(self.server.data)
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
+
+    async def close(self) -> None:
+        """End the server."""
+        await self.sql.close()
+        if self.server.running:
+            await self.server.stop(StopMode.IMMEDIATE)
+
+    async def connect(self, **options: Any) -> psycopg.AsyncConnection[Any]:
+        """A session as ``rdsadmin`` over the socket."""
+        return await psycopg.AsyncConnection.connect(
+            host=str(self.run),
+            port=self.port,
+            user="rdsadmin",
+            **{"dbname": "postgres", "autocommit": True, **options},
+        )
+
+
+class Instance(LocalServer):
+    """A real server behind a relay: a replica until it is promoted."""
+
+    promise: Promise
+
+    def __init__(self, volume: Volume, name: str, *, guard: bool = False) -> None:
+        directory = volume.directory / name
+        run = directory / "run"
+        run.mkdir(parents=True)
+        tls = TlsFiles(volume.authority.issue(directory / "tls", "instance", name))
+        super().__init__(name, directory, run, tls)
+        self.volume = volume
+        self.door = Door(self.run / "door") if guard else None
+        first = int(name.rpartition("-")[2])
+        self.relay = Relay(
+            socket=self.run / f".s.PGSQL.{LOG_SOCKET_PORT}",
+            tls=self.tls,
+            gates=lambda: [
+                volume.copies[(first + n) % SLOT_COUNT].gate_endpoint for n in range(SLOT_COUNT)
+            ],
+        )
 
     async def start_replica(self, *, copy_birth: bool = True) -> None:
         """Start as a standby of the relay, by default on the base as it was born."""
@@ -371,66 +441,30 @@ class Instance:
         await eventually(f"VDL of term {term}", self._vdl_term, lambda seen: seen == term)
         return facts
 
-    async def waiting_commits(self) -> int:
-        """How many sessions wait for copies."""
-        rows = await self.sql.rows(
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-        )
-        return int(rows[0][0])
-
-    async def flushed(self) -> Lsn:
-        """How far the writer's own log is flushed."""
-        return (await self.sql.writer_facts()).flushed_lsn
-
-    async def inserted(self) -> Lsn:
-        """Where the writer's next record will begin."""
-        rows = await self.sql.rows("SELECT pg_current_wal_insert_lsn()")
-        return Lsn.parse(rows[0][0])
-
-    async def rows_of(self, table: str) -> int:
-        """How many rows a session here sees."""
-        async with await self.connect() as session:
-            cursor = await session.execute(
-                sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))
-            )
-            row = await cursor.fetchone()
-            assert row is not None
-            return int(row[0])
-
-    async def replayed(self) -> Lsn:
-        """How far this standby has applied."""
-        return (await self.sql.replay_facts()).replayed_lsn
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Stop every process of the server without ending it."""
-        processes = users_of(self.server.data)
-        for process in processes:
-            os.kill(process, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for process in processes:
-                os.kill(process, signal.SIGCONT)
-
     async def _vdl_term(self) -> int | None:
         return None if self.volume.vdl is None else self.volume.vdl.term
 
     async def close(self) -> None:
         """End the server and the relay."""
-        await self.sql.close()
+        await super().close()
         await self.relay.close()
-        if self.server.running:
-            await self.server.stop(StopMode.IMMEDIATE)
 
-    async def connect(self, **options: Any) -> psycopg.AsyncConnection[Any]:
-        """A session as ``rdsadmin`` over the socket."""
-        return await psycopg.AsyncConnection.connect(
-            host=str(self.run),
-            port=self.port,
-            user="rdsadmin",
-            **{"dbname": "postgres", "autocommit": True, **options},
-        )
+
+class PageStore(LocalServer):
+    """The standby of a storage pod, behind the pod's own gate."""
+
+    purpose = Purpose.PAGE_STORE
+
+    def __init__(self, volume: Volume, copy: Copy) -> None:
+        super().__init__(copy.pod, copy.run.parent, copy.run, copy.tls)
+        self._birth = volume.birth
+
+    async def start(self) -> None:
+        """Start on the base as it was born."""
+        await asyncio.to_thread(shutil.copytree, self._birth.data, self.server.data)
+        self.write_settings()
+        self.server.make_standby()
+        await self.server.start()
 
 
 def short_directory() -> Path:

@@ -17,13 +17,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["agent"]:
-        from aurora_operator.cli import agent
+        from aurora_operator.cli.agent import main as run_agent
 
-        return int(agent.main(arguments[1:]) or 0)
+        return run_agent(arguments[1:])
     if arguments[:1] == ["run"]:
-        from aurora_operator.cli import run
+        from aurora_operator.cli.run import main as run_operator
 
-        return run.main(arguments[1:])
+        return run_operator(arguments[1:])
     parser = argparse.ArgumentParser(prog="aurora-operator", description=about)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("run", help="run the operator (add --help for its options)")

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
 
+from aurora_operator.api.cluster import AuroraCluster
 from aurora_operator.core.cluster.actions import AskOpen
 from aurora_operator.core.cluster.events import EventKind, Note
 from aurora_operator.core.cluster.failover import open_writer
@@ -26,6 +28,7 @@ from aurora_operator.core.cluster.plan import (
     plan_opening,
 )
 from aurora_operator.kube.api import Conflict, Kind, KubeError, NotFound
+from aurora_operator.reconcile import views
 from aurora_operator.reconcile.act import Actor, Outcome
 from aurora_operator.reconcile.agents import AgentUnreachable
 from aurora_operator.reconcile.events import EventTeller
@@ -115,7 +118,6 @@ class ClusterLoop:
         sight = await self._observer.observe()
         if sight is None:
             return None
-        self._last = sight
         if open_writer(sight.observation) is not None:
             self._memory.openings_asked = 0
         plan = decide(sight.observation)
@@ -129,7 +131,8 @@ class ClusterLoop:
                 reason_override="ActionRefused",
             )
             await self._teller.tell(sight, note)
-        await self._write_status(sight, plan, outcome)
+        status = await self._write_status(sight, plan, outcome)
+        self._last = _remembering(sight, status)
         if outcome.interrupted is not None:
             return OPENING_SECONDS
         return plan.look_again_seconds
@@ -151,19 +154,20 @@ class ClusterLoop:
         for note in opening_notes(sight.observation, opening):
             await self._teller.tell(sight, note)
 
-    async def _write_status(self, sight: Sight, plan: Plan, outcome: Outcome) -> None:
+    async def _write_status(self, sight: Sight, plan: Plan, outcome: Outcome) -> dict[str, Any]:
         status = build_status(sight, plan, outcome.refusals, self._now())
         if status == (sight.manifest.get("status") or {}):
-            return
+            return status
         manifest: dict[str, Any] = {**sight.manifest, "status": status}
         try:
             await self._kube.replace_status(Kind.CLUSTER, self.cluster.namespace, manifest)
         except NotFound:
             # The finalizer was the last thing that held it.
-            return
+            return status
         except Conflict:
             # The spec changed meanwhile; the next cycle sees it and writes.
             self.wake()
+        return status
 
     def _log(self, plan: Plan, outcome: Outcome) -> None:
         sentence = outcome.interrupted or plan.sentence
@@ -194,3 +198,14 @@ class ClusterLoop:
             # An ordinary change within the gap: let the burst end, stay open for an urgent one.
             self._changed.clear()
             deadline = min(deadline, gap_until)
+
+
+def _remembering(sight: Sight, status: dict[str, Any]) -> Sight:
+    """The sight as the next reflex needs it: with the status that this cycle left behind."""
+    cluster = AuroraCluster.model_validate({"status": status})
+    observation = replace(
+        sight.observation,
+        remembered=views.remembered(cluster),
+        recorded=views.volume_facts(cluster.status.volume),
+    )
+    return replace(sight, observation=observation)

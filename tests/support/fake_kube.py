@@ -1,0 +1,138 @@
+"""An API server in memory: just enough of one to find out what an operator does to it.
+
+It keeps resourceVersions, refuses what conflicts, tells spec from status, holds objects with
+finalizers and bound pods until somebody lets them go, and counts writes. It knows no schema; the
+component tests run against the real one.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from aurora_operator.kube.api import AlreadyExists, Conflict, Kind, Manifest, NotFound
+
+Key = tuple[Kind, str | None, str]
+
+
+class FakeKube:
+    """``KubeApi`` in memory."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Key, Manifest] = {}
+        self._versions = itertools.count(1)
+
+    def all(self, kind: Kind) -> list[Manifest]:
+        """Every object of a kind."""
+        return [found for (its, _, _), found in self.objects.items() if its is kind]
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
+        return copy.deepcopy(self._found(kind, namespace, name))
+
+    async def list(
+        self, kind: Kind, namespace: str | None, selector: str = ""
+    ) -> Sequence[Manifest]:
+        wanted = dict(part.split("=", 1) for part in selector.split(",") if part)
+        return [
+            copy.deepcopy(found)
+            for (its, where, _), found in sorted(self.objects.items(), key=lambda item: item[0][2])
+            if its is kind
+            and (namespace is None or where == namespace)
+            and wanted.items() <= (found["metadata"].get("labels") or {}).items()
+        ]
+
+    async def create(self, kind: Kind, namespace: str | None, manifest: Manifest) -> Manifest:
+        key = (kind, namespace, manifest["metadata"]["name"])
+        if key in self.objects:
+            raise AlreadyExists(f"{key} exists")
+        made = copy.deepcopy(manifest)
+        metadata = made["metadata"]
+        number = next(self._versions)
+        metadata |= {
+            "uid": f"uid-{number}",
+            "resourceVersion": str(number),
+            "generation": 1,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        }
+        made.pop("status", None)
+        self.objects[key] = made
+        return copy.deepcopy(made)
+
+    async def replace(self, kind: Kind, namespace: str | None, manifest: Manifest) -> Manifest:
+        return self._write(kind, namespace, manifest, keep=("status",))
+
+    async def replace_status(self, kind: Kind, namespace: str, manifest: Manifest) -> Manifest:
+        found = self._found(kind, namespace, manifest["metadata"]["name"])
+        merged = {**copy.deepcopy(found), "status": copy.deepcopy(manifest.get("status"))}
+        merged["metadata"]["resourceVersion"] = manifest["metadata"]["resourceVersion"]
+        return self._write(kind, namespace, merged)
+
+    async def patch(
+        self, kind: Kind, namespace: str | None, name: str, patch: Manifest
+    ) -> Manifest:
+        found = copy.deepcopy(self._found(kind, namespace, name))
+        version = (patch.get("metadata") or {}).get("resourceVersion")
+        merged = _merged(found, copy.deepcopy(patch))
+        merged["metadata"]["resourceVersion"] = version or found["metadata"]["resourceVersion"]
+        return self._write(kind, namespace, merged)
+
+    async def delete(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> None:
+        key = (kind, namespace, name)
+        found = self.objects.get(key)
+        if found is None or (uid is not None and found["metadata"]["uid"] != uid):
+            return
+        bound = kind is Kind.POD and (found.get("spec") or {}).get("nodeName")
+        if found["metadata"].get("finalizers") or (bound and grace_seconds != 0):
+            found["metadata"].setdefault("deletionTimestamp", "2026-01-01T00:00:00Z")
+            found["metadata"]["resourceVersion"] = str(next(self._versions))
+            return
+        del self.objects[key]
+
+    def _found(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
+        try:
+            return self.objects[kind, namespace, name]
+        except KeyError:
+            raise NotFound(f"{kind.name} {namespace}/{name} not found") from None
+
+    def _write(
+        self, kind: Kind, namespace: str | None, manifest: Manifest, keep: tuple[str, ...] = ()
+    ) -> Manifest:
+        name = manifest["metadata"]["name"]
+        found = self._found(kind, namespace, name)
+        if manifest["metadata"].get("resourceVersion") != found["metadata"]["resourceVersion"]:
+            raise Conflict(f"{kind.name} {name} changed")
+        written = copy.deepcopy(manifest)
+        for part in keep:
+            if part in found:
+                written[part] = copy.deepcopy(found[part])
+        metadata = written["metadata"]
+        metadata["resourceVersion"] = str(next(self._versions))
+        if written.get("spec") != found.get("spec"):
+            metadata["generation"] = found["metadata"]["generation"] + 1
+        self.objects[kind, namespace, name] = written
+        if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
+            del self.objects[kind, namespace, name]
+        return copy.deepcopy(written)
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    """RFC 7386."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = _merged(result.get(key), value)
+    return result

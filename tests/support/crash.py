@@ -11,8 +11,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from aurora_operator.volume.files import Files
+
+DONE: Final = "after everything"
+"""Begins what ``every_cut`` yields when nothing was left to cut: all of it must be durable."""
 
 
 class PowerCut(Exception):
@@ -150,11 +154,14 @@ def every_cut(
         try:
             act(root, files)
         except PowerCut as cut:
-            for found in files.survivors(run):
-                yield f"{cut} -> {found.name}", found
-            continue
-        assert cut_after > 0, "nothing was done that could be cut"
-        return
+            what = str(cut)
+        else:
+            assert cut_after > 0, "nothing was done that could be cut"
+            what = f"{DONE}: {files.operations}"
+        for found in files.survivors(run):
+            yield f"{what} -> {found.name}", found
+        if what.startswith(DONE):
+            return
 
 
 def _files_below(root: Path) -> list[Path]:

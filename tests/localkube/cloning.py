@@ -68,7 +68,7 @@ def clone_layers(
     for number, (layer, folder) in enumerate(zip(layers, folders, strict=True)):
         if layer.digest not in held:
             _link_blob(source, target, layer.digest)
-            script.append(_ingest(layer))
+            script.append(_ingest(target, layer))
         if layer.chain_id not in known:
             below = layers[number - 1].chain_id if number else ""
             script += _fill_snapshot(target, layer.chain_id, below, folder)
@@ -98,9 +98,11 @@ def _link_blob(source: Node, target: Node, digest: str) -> None:
         os.link(source.state / "containerd" / _BLOBS / name, blob)
 
 
-def _ingest(layer: Layer) -> str:
+def _ingest(target: Node, layer: Layer) -> str:
+    """Register a blob; its own file is the input, though containerd finds that it has it all."""
     expected = f"--expected-digest {layer.digest} --expected-size {layer.size_bytes}"
-    return f"{_CTR} content ingest {expected} clone-{layer.digest} </dev/null"
+    blob = target.state / "containerd" / _BLOBS / layer.digest.removeprefix("sha256:")
+    return f"{_CTR} content ingest {expected} clone-{layer.digest} <{shlex.quote(str(blob))}"
 
 
 def _fill_snapshot(target: Node, chain_id: str, below: str, folder: Path) -> list[str]:

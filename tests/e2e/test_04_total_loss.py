@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from support.aurora import Aurora
 from support.kube import Kube
-from support.opening import openings
+from support.opening import EVENT, openings
 from support.traffic import StartTraffic
 
 LIMIT_SECONDS = 90.0
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_all_instances_deleted_at_once(
@@ -58,5 +60,8 @@ def test_one_function_opens_every_time(kube: Kube, make_namespace: Callable[[str
         entries += openings(kube, aurora, after["writer"])
         aurora.wait_available(replicas=1, timeout_seconds=LIMIT_SECONDS)
     assert len(entries) >= 3
-    assert len({(entry.get("logger"), entry.get("func_name")) for entry in entries}) == 1
     assert len({entry["term"] for entry in entries}) >= 3
+    assert len({entry["reason"] for entry in entries}) >= 2, f"reasons: {entries}"
+    sources = (ROOT / "operator").rglob("*.py")
+    places = [path for path in sources if f'"{EVENT}"' in path.read_text()]
+    assert len(places) == 1, f"the entry is written in several places: {places}"

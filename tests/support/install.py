@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localkube import cluster
-from support.kube import Kube
+from support.kube import CallFailed, Kube
 from support.waiting import Failed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,10 +69,16 @@ def install_chart(kube: Kube, images: Images, *options: str) -> None:
     for key, reference in (("image", images.operator), ("engineImage", images.engine)):
         repository, _, tag = reference.rpartition(":")
         settings += ["--set-string", f"{key}.repository={repository},{key}.tag={tag}"]
-    kube.run_helm(
-        *("upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE),
-        *("--create-namespace", "--wait", "--timeout", "3m", *settings, *options),
-    )
+    try:
+        kube.run_helm(
+            *("upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE),
+            *("--create-namespace", "--wait", "--timeout", "2m", *settings, *options),
+        )
+    except CallFailed as error:
+        selector = f"app.kubernetes.io/instance={RELEASE}"
+        where = ("--namespace", NAMESPACE, "--selector", selector)
+        seen = kube.run("get", "pods", *where) + kube.run("logs", *where, "--tail=5", "--prefix")
+        raise Failed(f"the operator does not run: {error}\n{seen}") from error
 
 
 def _forget_interrupted(kube: Kube) -> None:

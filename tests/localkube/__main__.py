@@ -24,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (LocalKubeError, KeyError) as error:
         print(f"localkube: {error.args[0]}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("localkube: interrupted; `up` or `down` go on from here", file=sys.stderr)
+        return 130
     except OSError as error:
         print(f"localkube: {type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -6,11 +6,14 @@ Needs the cluster (it is brought up when it is not), root, and about a minute.
 import json
 import socket
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from localkube import cluster, faults, layout, lifecycle, nodes, shell, volumes
+from localkube import cluster, faults, images, layout, lifecycle, nodes, shell, volumes
 from localkube.errors import LocalKubeError
 
 NAMESPACE = "localkube-selftest"
@@ -19,6 +22,7 @@ SERVICE = f"{POD}.{NAMESPACE}.svc.{layout.CLUSTER_DOMAIN}"
 GREETING = "still-here"
 SERVE = f"while :; do nc -l -p 8080 -e echo {GREETING}; done"
 LIMIT_SECONDS = 60.0
+SNAPSHOTS = "io.containerd.snapshotter.v1.overlayfs/snapshots"
 
 
 def in_namespace(*words: str, input_text: str | None = None) -> str:
@@ -46,7 +50,7 @@ def claim(name: str, size: str, storage_class: str | None = None) -> dict[str, o
     }
 
 
-def pod(name: str, claim_name: str, script: str, zone: str) -> dict[str, object]:
+def pod(name: str, claim_name: str, script: str, zone: str) -> dict[str, Any]:
     """A pod as restricted as ours will be: no root, its volume given to its group."""
     return {
         "apiVersion": "v1",
@@ -154,9 +158,50 @@ def test_second_up_takes_a_few_seconds(subject: str) -> None:
     assert lifecycle.health_problem() is None
 
 
+def test_image_loaded_into_two_nodes_is_cloned_and_runs(subject: str, tmp_path: Path) -> None:
+    """The second node's files are the first one's, and containers start from them."""
+    reference = f"localhost/selftest:{uuid.uuid4().hex}"
+    note = tmp_path / "note"
+    note.write_text(reference)
+    busybox = Path("/bin/busybox")
+    files = {"bin/busybox": busybox, "note": note}
+    images.write_image(tmp_path / "i.tar", reference, files, ["/bin/busybox"])
+
+    cluster.load_image(tmp_path / "i.tar", ["node-a1", "node-c1"])
+    cluster.load_image(tmp_path / "i.tar", ["node-a1", "node-c1"])
+
+    original, copy = (unpacked_note(node, reference) for node in ("node-a1", "node-c1"))
+    assert original.samefile(copy)
+    document = pod("from-image", POD, "", "zone-c")
+    document["spec"] = {
+        "nodeName": "node-c1",
+        "restartPolicy": "Never",
+        "securityContext": document["spec"]["securityContext"],
+        "containers": [
+            {
+                "name": "main",
+                "image": reference,
+                "imagePullPolicy": "Never",
+                "args": ["cat", "/note"],
+                "securityContext": document["spec"]["containers"][0]["securityContext"],
+            }
+        ],
+    }
+    apply(document)
+    done = "--for=jsonpath={.status.phase}=Succeeded"
+    in_namespace("wait", done, "pod/from-image", "--timeout=60s")
+    assert in_namespace("logs", "from-image") == reference
+
+
+def unpacked_note(node_name: str, text: str) -> Path:
+    """The file `note` with this text among a node's unpacked layers."""
+    layers = layout.node_by_name(node_name).state / "containerd" / SNAPSHOTS
+    return next(path for path in layers.glob("*/fs/note") if path.read_text() == text)
+
+
 def test_privileged_pod_is_refused_where_the_namespace_is_restricted(subject: str) -> None:
     document = pod("intruder", POD, "true", "zone-a")
-    document["spec"]["hostNetwork"] = True  # type: ignore[index]
+    document["spec"]["hostNetwork"] = True
 
     with pytest.raises(LocalKubeError, match="violates PodSecurity"):
         apply(document)

@@ -45,7 +45,7 @@ NAMESPACE, _, _ = ORGANISATION.partition("/")
 PASSWORD = "correct horse battery staple"
 BOOT = "import sys; from aurora_operator.cli.agent import main; sys.exit(main(sys.argv[1:]))"
 
-_LINES_SHOWN = 40
+_LINES_SHOWN = 80
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -202,7 +202,7 @@ class Volume:
 
     async def __aexit__(self, _kind: object, error: object, _trace: object) -> None:
         if error is not None:
-            self._print_logs()
+            self.print_logs()
         await self.stop()
 
     async def stop(self) -> None:
@@ -305,7 +305,7 @@ class Volume:
             autocommit=True,
         )
 
-    def _print_logs(self) -> None:
+    def print_logs(self) -> None:
         """The story of a failed test, pod by pod."""
         for pod in [*self.instances.values(), *self.storage]:
             print(f"--- {pod.name}")

@@ -1,16 +1,251 @@
-"""A whole volume on loopback, from birth to the loss of every instance."""
+"""A whole volume on loopback: real agents, real servers, and a client that never stops writing.
+
+One volume serves all tests of this module, in order; each begins by bringing it to health.
+"""
 
 from __future__ import annotations
 
-from support.volume import Volume
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+import pytest_asyncio
+from support.inserts import Inserts
+from support.volume import Pod, Volume, wait_until
+
+from aurora_operator.api.messages import InstanceRole, StreamState
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+WRITER_DEADLINE_SECONDS = 5.0
+"""From the kill to the first acknowledged write, on a machine that does much else."""
 
 
-async def test_birth_open_write() -> None:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def volume(request: pytest.FixtureRequest) -> AsyncIterator[Volume]:
     async with Volume() as volume:
         await volume.be_born()
         first = volume.add_instance(1)
-        status = await volume.open(first, "creation")
-        assert status.term == 2
-        async with await volume.connect(first) as session:
-            await session.execute("CREATE TABLE t (id int PRIMARY KEY)")
-            await session.execute("INSERT INTO t VALUES (1)")
+        await volume.open(first, "creation")
+        failed_before = request.session.testsfailed
+        yield volume
+        if request.session.testsfailed > failed_before:
+            volume.print_logs()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def healthy(volume: Volume) -> Volume:
+    """A writer, a replica, and six copies that stream."""
+    for pod in volume.storage:
+        if pod.process is None:
+            pod.start()
+    while len(volume.instances) < 2:
+        volume.add_instance(max(volume.instances, default=0) + 1)
+    await wait_until("a writer", lambda: writer_of(volume), 30)
+    await wait_until("a replica", lambda: replica_of(volume), 30)
+    await wait_until("six copies stream", lambda: all_stream(volume), 30)
+    return volume
+
+
+async def with_role(volume: Volume, role: InstanceRole) -> Pod | None:
+    for pod in volume.instances.values():
+        status = await volume.instance_status(pod)
+        if status.role is role and status.healthy:
+            return pod
+    return None
+
+
+async def writer_of(volume: Volume) -> Pod | None:
+    return await with_role(volume, InstanceRole.WRITER)
+
+
+async def replica_of(volume: Volume) -> Pod | None:
+    return await with_role(volume, InstanceRole.REPLICA)
+
+
+async def all_stream(volume: Volume) -> bool:
+    writer = await writer_of(volume)
+    assert writer is not None
+    status = await volume.instance_status(writer)
+    return len(status.copies) == 6 and all(copy.streaming for copy in status.copies)
+
+
+async def writer_and_replica(volume: Volume) -> tuple[Pod, Pod]:
+    writer, replica = await writer_of(volume), await replica_of(volume)
+    assert writer is not None
+    assert replica is not None
+    return writer, replica
+
+
+async def check_rows(inserts: Inserts, volume: Volume, pod: Pod) -> None:
+    async with await volume.connect(pod) as session:
+        await inserts.check(session)
+        await session.execute("TRUNCATE inserts")
+
+
+async def test_the_master_user_writes_and_a_replica_reads(healthy: Volume) -> None:
+    writer, replica = await writer_and_replica(healthy)
+    async with await healthy.connect(writer) as session:
+        await session.execute("CREATE TABLE greeting (text text)")
+        await session.execute("INSERT INTO greeting VALUES ('hello')")
+
+    async def read() -> bool:
+        async with await healthy.connect(replica) as session:
+            return await (await session.execute("SELECT text FROM greeting")).fetchone() == (
+                "hello",
+            )
+
+    await wait_until("the replica shows the row", read, 5)
+    status = await healthy.instance_status(writer)
+    assert status.vdl is not None
+    assert status.term is not None
+    assert status.term >= 2
+
+
+async def test_failover_after_the_writers_server_was_killed(healthy: Volume) -> None:
+    writer, replica = await writer_and_replica(healthy)
+    async with Inserts(healthy) as inserts:
+        await inserts.wait_acknowledged(200, 30)
+        killed_at = time.monotonic()
+        _kill_postmaster(writer)
+        await healthy.wait_role(writer, InstanceRole.STOPPED, 5)
+        await healthy.open(replica, "failover")
+        opened_at = time.monotonic()
+        await inserts.wait_acknowledged(50, 20)
+        first = inserts.first_after(opened_at) or 0.0
+    outage = (inserts.first_after(killed_at + 0.02) or 0.0) - killed_at
+    steps = [line for line in replica.log() if line.get("event") == "opening step"]
+    print(f"outage {outage:.3f} s, opening {steps[-1]['milliseconds']} ms")
+    for step in steps[-7:]:
+        print(step["step"], step["milliseconds"])
+    assert first - killed_at < WRITER_DEADLINE_SECONDS
+    await check_rows(inserts, healthy, replica)
+    await wait_until("the old writer follows", lambda: replica_of(healthy), 30)
+    assert await replica_of(healthy) is writer
+
+
+async def test_the_ended_writer_restarts_in_place_when_asked(healthy: Volume) -> None:
+    writer, _ = await writer_and_replica(healthy)
+    from aurora_operator.api.messages import RestartAsk
+
+    term = (await healthy.instance_status(writer)).term
+    async with Inserts(healthy) as inserts:
+        await inserts.wait_acknowledged(100, 30)
+        _kill_postmaster(writer)
+        await healthy.wait_role(writer, InstanceRole.STOPPED, 5)
+        answer = await healthy.client.restart(writer.agent, RestartAsk(reason="test"))
+        assert answer.accepted, answer.sentence
+        status = await healthy.wait_role(writer, InstanceRole.WRITER, 30)
+        assert status.term == term
+        await inserts.wait_acknowledged(50, 20)
+    await check_rows(inserts, healthy, writer)
+
+
+async def test_writes_go_on_without_two_copies_and_wait_without_three(healthy: Volume) -> None:
+    writer, replica = await writer_and_replica(healthy)
+    away = healthy.storage[3:]
+    async with Inserts(healthy) as inserts:
+        await inserts.wait_acknowledged(50, 30)
+        for pod in away[:2]:
+            pod.kill()
+        await inserts.wait_acknowledged(200, 30)
+        away[2].kill()
+        stood_still = await _stands_still(inserts)
+        assert stood_still, "writes were acknowledged with three copies only"
+        async with await healthy.connect(replica) as session:
+            assert await (await session.execute("SELECT count(*) FROM inserts")).fetchone()
+        away[2].start()
+        await inserts.wait_acknowledged(50, 30)
+        for pod in away[:2]:
+            pod.start()
+        await wait_until("six copies stream", lambda: all_stream(healthy), 30)
+        await inserts.wait_acknowledged(50, 30)
+    await check_rows(inserts, healthy, writer)
+    positions = {copy.scl for copy in (await healthy.instance_status(writer)).copies}
+    assert None not in positions
+
+
+async def test_a_frozen_writer_is_replaced_and_follows_after_the_thaw(healthy: Volume) -> None:
+    writer, replica = await writer_and_replica(healthy)
+    async with Inserts(healthy) as inserts:
+        await inserts.wait_acknowledged(50, 30)
+        writer.freeze()
+        try:
+            await healthy.open(replica, "the writer is silent")
+        finally:
+            writer.thaw()
+        await inserts.wait_acknowledged(50, 30)
+    await check_rows(inserts, healthy, replica)
+    await healthy.wait_role(writer, InstanceRole.REPLICA, 30)
+
+
+async def test_a_healthy_writer_is_not_replaced(healthy: Volume) -> None:
+    """Pre-vote: the copies hear the writer, so a candidate changes nothing (H11)."""
+    from aurora_operator.api.messages import OpenAsk
+
+    writer, replica = await writer_and_replica(healthy)
+    term = (await healthy.instance_status(writer)).term
+    promised = {(await healthy.storage_status(pod)).promise for pod in healthy.storage}
+    answer = await healthy.client.open(replica.agent, OpenAsk(reason="a mistake"))
+    assert answer.accepted
+    async with Inserts(healthy) as inserts:
+        await inserts.wait_acknowledged(200, 30)
+        await healthy.wait_role(replica, InstanceRole.REPLICA, 20)
+    assert (await healthy.instance_status(writer)).term == term
+    assert {(await healthy.storage_status(pod)).promise for pod in healthy.storage} == promised
+    await check_rows(inserts, healthy, writer)
+
+
+async def test_all_instances_lost(healthy: Volume) -> None:
+    async with Inserts(healthy) as inserts:
+        await inserts.wait_acknowledged(100, 30)
+        for number in list(healthy.instances):
+            healthy.delete_instance(number)
+        begun = time.monotonic()
+        fresh = healthy.add_instance(7)
+        await healthy.open(fresh, "every instance was lost")
+        print(f"all instances lost: open again after {time.monotonic() - begun:.2f} s")
+        await inserts.wait_acknowledged(50, 20)
+    await check_rows(inserts, healthy, fresh)
+
+
+async def test_one_function_opened_every_time(volume: Volume) -> None:
+    lines = [line for pod in volume.instances.values() for line in pod.log()]
+    reasons = {line["reason"] for line in lines if line.get("event") == "opening volume"}
+    assert "every instance was lost" in reasons
+    streams = [(await volume.storage_status(pod)).stream for pod in volume.storage]
+    assert set(streams) == {StreamState.STREAMING}
+
+
+def _kill_postmaster(pod: Pod) -> None:
+    import os
+    import signal
+
+    os.kill(pod.postmaster(), signal.SIGKILL)
+
+
+async def _stands_still(inserts: Inserts) -> bool:
+    """Whether nothing at all is acknowledged for a second."""
+    await asyncio.sleep(0.3)  # what was on its way when the copy went
+    before = len(inserts.acknowledged)
+    with pytest.raises(AssertionError, match="missing"):
+        await inserts.wait_acknowledged(1, 1.0)
+    return len(inserts.acknowledged) == before
+
+
+async def test_every_server_starts_shut(healthy: Volume) -> None:
+    """I4: a replica that is not consistent yet, or a candidate, lets nobody in."""
+    number = max(healthy.instances) + 1
+    pod = healthy.add_instance(number)
+    opened = False
+    while not opened:
+        try:
+            async with await healthy.connect(pod):
+                opened = True
+        except psycopg.OperationalError:
+            continue
+    status = await healthy.instance_status(pod)
+    assert status.role is InstanceRole.REPLICA
+    assert status.door_open

@@ -63,7 +63,6 @@ class Instance:
         self.replica = Replica(machine, tier)
         self.opened: OpenedVolume | None = None
         self.opened_at: datetime | None = None
-        self.stopped: StoppedWriter | None = None
         self._place = place
         self._tier = tier
         self._machine = machine
@@ -78,6 +77,7 @@ class Instance:
         )
         self._open_wish: str | None = None
         self._open_wished = asyncio.Event()
+        self._restart_wished = asyncio.Event()
 
     @property
     def term(self) -> Term | None:
@@ -98,8 +98,8 @@ class Instance:
 
     def wish_restart(self) -> tuple[bool, str]:
         """Take note that the ended writer should start on its own disk (rule 11)."""
-        if self.role is InstanceRole.STOPPED and self.stopped is not None:
-            self.stopped.wished.set()
+        if self.role is InstanceRole.STOPPED:
+            self._restart_wished.set()
             return True, "it restarts as soon as four copies of its term answer"
         return False, f"it is {self.role}: there is no ended writer to restart"
 
@@ -133,13 +133,11 @@ class Instance:
         log.info("instance begins", found=type(found).__name__.lower(), sentence=found.sentence)
         self._say(InstanceRole.STARTING, found.sentence)
         if isinstance(found, Stopped) and mark is not None:
-            self.stopped = StoppedWriter(mark, self._candidate)
             self._say(InstanceRole.STOPPED, found.sentence)
             self._herald.tell_server_running(False, found.sentence)
-            try:
-                opened = await self.stopped.wait_for_decision()
-            finally:
-                self.stopped = None
+            stopped = StoppedWriter(mark, self._candidate, self._restart_wished)
+            opened = await stopped.wait_for_decision()
+            self._restart_wished.clear()
             if opened is None:
                 return await self._wipe("the ended writer's term is over")
         else:

@@ -88,13 +88,13 @@ class Machine:
         self.relay.set_capped()
         self._write_settings()
         self.server.make_standby()
-        await self.server.start(timeout_seconds=_START_SECONDS)
+        await self._start()
 
     async def start_again(self) -> None:
         """Start an ended writer on its own disk, shut (rule 11)."""
         self.door.create_shut()
         self._write_settings()
-        await self.server.start(timeout_seconds=_START_SECONDS)
+        await self._start()
 
     async def prepare_promotion(self, members: MemberList) -> None:
         """Rule 4: before promotion, a slot for each member, and commits wait for any four."""
@@ -148,6 +148,10 @@ class Machine:
         """Orderly end of the pod."""
         await self.stop()
         await self.relay.close()
+
+    async def _start(self) -> None:
+        await self.sql.close()  # it led to the server before this one
+        await self.server.start(timeout_seconds=_START_SECONDS)
 
     def _write_settings(self) -> None:
         settings = ServerSettings(

@@ -92,13 +92,12 @@ class InstancePod:
         streams = instance.role is InstanceRole.REPLICA and instance.replica.streaming
         identifier, version = self._server_identity or (None, None)
         following = None if instance.opened is None else instance.opened.following
-        stopped = instance.stopped
         return InstanceStatus(
             name=InstanceName(self._place.pod),
             role=instance.role,
             healthy=machine.door.is_open and (is_writer or streams),
             can_open=instance.role is InstanceRole.REPLICA and machine.server.running,
-            restartable=stopped is not None,
+            restartable=instance.role is InstanceRole.STOPPED,
             term=instance.term,
             applied_lsn=None if is_writer else instance.replica.applied_lsn,
             vdl=None if following is None else following.durable,

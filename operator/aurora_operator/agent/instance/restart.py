@@ -38,9 +38,9 @@ _OPEN_SECONDS: Final = 30.0
 class StoppedWriter:
     """Waits for a decision about an ended writer."""
 
-    def __init__(self, mark: Mark, candidate: Candidate) -> None:
-        self.wished = asyncio.Event()
-        """Somebody asked to restart it."""
+    def __init__(self, mark: Mark, candidate: Candidate, wished: asyncio.Event) -> None:
+        """``wished`` is set when somebody asked to restart it."""
+        self._wished = wished
         self._mark = mark
         self._on = candidate
 
@@ -52,7 +52,7 @@ class StoppedWriter:
             if higher >= AURORA_QUORUM.write_quorum:
                 log.info("ended writer is superseded", copies=higher)
                 return None
-            if self.wished.is_set() and copies:
+            if self._wished.is_set() and copies:
                 members = highest(c.record.members for c in copies if c.record is not None)
                 verdict = judge_restart(self._mark, copies, members, AURORA_QUORUM)
                 log.info("restart in place judged", sentence=verdict.sentence)
@@ -60,11 +60,11 @@ class StoppedWriter:
                     return None
                 if isinstance(verdict, Proceed):
                     return await self._restart(copies)
-            pause = _HURRIED_LOOK_SECONDS if self.wished.is_set() else _LOOK_SECONDS
+            pause = _HURRIED_LOOK_SECONDS if self._wished.is_set() else _LOOK_SECONDS
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await self.wished.wait()
-            if self.wished.is_set():
+                    await self._wished.wait()
+            if self._wished.is_set():
                 await asyncio.sleep(_HURRIED_LOOK_SECONDS)
 
     async def _restart(self, copies: Sequence[CopyView]) -> OpenedVolume | None:

@@ -29,9 +29,9 @@ MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
 """Nothing that replication sends comes near it; a larger length means a broken stream."""
 
 _HEADER: Final = struct.Struct("!cI")
-_LOG_HEADER: Final = struct.Struct("!cQQQ")
-_KEEPALIVE: Final = struct.Struct("!cQQB")
-_STATUS: Final = struct.Struct("!cQQQQB")
+_LOG_HEADER: Final = struct.Struct("!cQQq")
+_KEEPALIVE: Final = struct.Struct("!cQqB")
+_STATUS: Final = struct.Struct("!cQQQqB")
 _EPOCH_2000_MICROSECONDS: Final = 946_684_800_000_000
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -48,6 +49,8 @@ def main(argv: Sequence[str]) -> int:
         )
         return 2
     configure_logging(options.log_level, pod=options.identity)
+    # Kopf tells of every event that it hands over; the loops tell what came of it.
+    logging.getLogger("kopf").setLevel(logging.WARNING)
     try:
         uvloop.run(_run(options))
     except LeaseLost as error:

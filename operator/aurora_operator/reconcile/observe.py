@@ -290,7 +290,8 @@ class Observer:
             return {}
 
         async def ask(pod: PodView) -> InstanceView | None:
-            if pod.name not in addresses:
+            # One that ends is no candidate and no writer to rely on: nobody waits for its answer.
+            if pod.name not in addresses or pod.terminating:
                 return None
             try:
                 status = await agents.fetch_instance_status(addresses[pod.name], timeout_seconds)

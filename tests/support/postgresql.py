@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 
+from aurora_operator.core.birth import FORMAT_HISTORY
 from aurora_operator.core.copy import Adoption, CopyRecord, Promise, Vdl, position_of
 from aurora_operator.core.gate import judge_fill_session, judge_uncapped
 from aurora_operator.core.history import TermHistory
@@ -57,7 +58,7 @@ from aurora_operator.engines.postgresql.settings import (
     members_conf,
     sync_names,
 )
-from aurora_operator.volume.copy_store import FORMAT_HISTORY, CopyStore
+from aurora_operator.volume.copy_store import CopyStore
 from support.authority import Authority
 
 T = TypeVar("T")

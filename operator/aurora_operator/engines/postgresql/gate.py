@@ -130,6 +130,8 @@ class GateServer:
             await self._serve(reader, writer)
         except (OSError, TimeoutError, EOFError, wire.WireError, StorageError) as error:
             log.info("gate session ended", reason=str(error) or type(error).__name__)
+        except asyncio.CancelledError:  # by close(), which waits for this task's end
+            log.info("gate session ended", reason="the gate closes")
         finally:
             writer.transport.abort()
 

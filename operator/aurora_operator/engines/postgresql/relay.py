@@ -112,7 +112,7 @@ class Relay:
             await self._carry(reader, writer)
         except (OSError, TimeoutError, EOFError, wire.WireError) as error:
             log.info("relay session ended", reason=str(error) or type(error).__name__)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # by a switch of routes, or by close()
             log.info("relay session dropped", uncapped=self._route.gate is not None)
         finally:
             writer.transport.abort()

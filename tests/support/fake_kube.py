@@ -7,8 +7,8 @@ component tests run against the real one.
 
 from __future__ import annotations
 
-import copy
 import itertools
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,14 +29,14 @@ class FakeKube:
         return [found for (its, _, _), found in self.objects.items() if its is kind]
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
-        return copy.deepcopy(self._found(kind, namespace, name))
+        return _copied(self._found(kind, namespace, name))
 
     async def list(
         self, kind: Kind, namespace: str | None, selector: str = ""
     ) -> Sequence[Manifest]:
         wanted = dict(part.split("=", 1) for part in selector.split(",") if part)
         return [
-            copy.deepcopy(found)
+            _copied(found)
             for (its, where, _), found in sorted(self.objects.items(), key=lambda item: item[0][2])
             if its is kind
             and (namespace is None or where == namespace)
@@ -47,7 +47,7 @@ class FakeKube:
         key = (kind, namespace, manifest["metadata"]["name"])
         if key in self.objects:
             raise AlreadyExists(f"{key} exists")
-        made = copy.deepcopy(manifest)
+        made = _copied(manifest)
         metadata = made["metadata"]
         number = next(self._versions)
         metadata |= {
@@ -58,23 +58,23 @@ class FakeKube:
         }
         made.pop("status", None)
         self.objects[key] = made
-        return copy.deepcopy(made)
+        return _copied(made)
 
     async def replace(self, kind: Kind, namespace: str | None, manifest: Manifest) -> Manifest:
         return self._write(kind, namespace, manifest, keep=("status",))
 
     async def replace_status(self, kind: Kind, namespace: str, manifest: Manifest) -> Manifest:
         found = self._found(kind, namespace, manifest["metadata"]["name"])
-        merged = {**copy.deepcopy(found), "status": copy.deepcopy(manifest.get("status"))}
+        merged = {**_copied(found), "status": _copied(manifest.get("status"))}
         merged["metadata"]["resourceVersion"] = manifest["metadata"]["resourceVersion"]
         return self._write(kind, namespace, merged)
 
     async def patch(
         self, kind: Kind, namespace: str | None, name: str, patch: Manifest
     ) -> Manifest:
-        found = copy.deepcopy(self._found(kind, namespace, name))
+        found = _copied(self._found(kind, namespace, name))
         version = (patch.get("metadata") or {}).get("resourceVersion")
-        merged = _merged(found, copy.deepcopy(patch))
+        merged = _merged(found, _copied(patch))
         merged["metadata"]["resourceVersion"] = version or found["metadata"]["resourceVersion"]
         return self._write(kind, namespace, merged)
 
@@ -111,10 +111,10 @@ class FakeKube:
         found = self._found(kind, namespace, name)
         if manifest["metadata"].get("resourceVersion") != found["metadata"]["resourceVersion"]:
             raise Conflict(f"{kind.name} {name} changed")
-        written = copy.deepcopy(manifest)
+        written = _copied(manifest)
         for part in keep:
             if part in found:
-                written[part] = copy.deepcopy(found[part])
+                written[part] = _copied(found[part])
         metadata = written["metadata"]
         metadata["resourceVersion"] = str(next(self._versions))
         if written.get("spec") != found.get("spec"):
@@ -122,7 +122,12 @@ class FakeKube:
         self.objects[kind, namespace, name] = written
         if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
             del self.objects[kind, namespace, name]
-        return copy.deepcopy(written)
+        return _copied(written)
+
+
+def _copied(value: Any) -> Any:
+    """As it would travel; several times faster than a deep copy."""
+    return json.loads(json.dumps(value))
 
 
 def _merged(target: Any, patch: Any) -> Any:

@@ -33,7 +33,7 @@ from aurora_operator.api.messages import (
 from aurora_operator.core.lsn import LOG_START, Term
 from aurora_operator.core.names import AttemptId, Identity, InstanceName, Slot
 from aurora_operator.kube.api import AlreadyExists, Kind, KubeApi, Manifest, NotFound
-from aurora_operator.reconcile.agents import AgentAddress, AgentUnreachable
+from aurora_operator.reconcile.agents import AgentAddress, Agents, AgentUnreachable
 from aurora_operator.reconcile.certificates import Authority
 from aurora_operator.reconcile.loop import ClusterLoop
 from aurora_operator.reconcile.observe import ClusterName, Surroundings
@@ -80,17 +80,20 @@ class World:
     openings: list[str] = field(default_factory=list)
     finalized_claims: bool = False
 
-    def surroundings(self, kube: KubeApi | None = None) -> Surroundings:
-        """What an operator of this world is given."""
-        return Surroundings(kube or self.kube, self._connect, "engine:test")
-
-    def loop(self, name: str = "shop", kube: KubeApi | None = None) -> ClusterLoop:
+    def loop(
+        self,
+        name: str = "shop",
+        kube: KubeApi | None = None,
+        agents: Callable[[Agents], Agents] = lambda agents: agents,
+    ) -> ClusterLoop:
         """A loop with an empty memory, as after a start of the operator."""
-        return ClusterLoop(self.surroundings(kube), ClusterName(self.namespace, name))
 
-    def _connect(self, namespace: str, cluster: str, authority: Authority) -> FakeAgents:
-        assert (namespace, authority is not None) == (self.namespace, True)
-        return FakeAgents(self)
+        def connect(namespace: str, cluster: str, authority: Authority) -> Agents:
+            assert namespace == self.namespace
+            return agents(FakeAgents(self))
+
+        around = Surroundings(kube or self.kube, connect, "engine:test")
+        return ClusterLoop(around, ClusterName(self.namespace, name))
 
     async def prepare(self) -> None:
         """Three nodes in three zones and a default storage class."""

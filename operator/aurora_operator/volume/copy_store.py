@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from aurora_operator.core.birth import FORMAT_HISTORY
 from aurora_operator.core.copy import (
     Adoption,
@@ -41,12 +43,6 @@ from aurora_operator.core.lsn import LOG_START, SEGMENT_BYTES, Lsn, Term
 from aurora_operator.core.names import Identity, Slot
 from aurora_operator.core.vdl import merge_known
 from aurora_operator.core.verdicts import Refuse
-from aurora_operator.telemetry.metrics import (
-    COPY_FULL,
-    COPY_KNOWN_VDL_BYTES,
-    COPY_PROMISED_TERM,
-    COPY_SCL_BYTES,
-)
 from aurora_operator.volume.errors import (
     LogDamaged,
     LogRefused,
@@ -59,6 +55,8 @@ from aurora_operator.volume.errors import (
 from aurora_operator.volume.files import Files, write_atomically
 from aurora_operator.volume.log_store import LogStore
 from aurora_operator.volume.term_file import read_record, write_record
+
+logger = structlog.get_logger(__name__)
 
 LOG_DIRECTORY: Final = "log"
 FAILED_NAME: Final = "failed"
@@ -233,7 +231,7 @@ class CopyStore:
         self._guarded(log.sync)
         record = self._record
         if record is not None and self._rolled(record.scl_floor, log.durable_end):
-            self._guarded(lambda: self._save(replace(record, scl_floor=log.durable_end)))
+            self._save_lazily(replace(record, scl_floor=log.durable_end))
         if log.durable_end != before:
             self._changed()
 
@@ -293,7 +291,7 @@ class CopyStore:
         """Make the known VDL durable if it moved; called now and then, a lower bound is enough."""
         record = self._record
         if self._state is CopyState.FULL and record is not None and record != self._saved:
-            self._guarded(lambda: self._save(record))
+            self._save_lazily(record)
 
     def remove_log_before(self, lsn: Lsn) -> None:
         """Rule 14: remove segments below ``lsn``."""
@@ -338,10 +336,6 @@ class CopyStore:
         self._become_full(record, log)
         self._changed()
 
-    def fail(self, sentence: str) -> None:
-        """The agent found the copy unfit, for instance its base; durable, as every failure."""
-        self._fail(LogDamaged(sentence))
-
     def close(self) -> None:
         """Close the files."""
         if self._log is not None:
@@ -368,19 +362,8 @@ class CopyStore:
             files=self._files,
             segment_bytes=self._segment_bytes,
         )
-        self._check_terms(record.history, log)
+        log.check_terms(record.history)
         self._become_full(record, log)
-
-    def _check_terms(self, history: TermHistory, log: LogStore) -> None:
-        """Frames name the term they were written in; the history must say the same (H15)."""
-        ends = [run.begin for run in log.term_runs[1:]] + [log.end]
-        for run, end in zip(log.term_runs, ends, strict=True):
-            run_end = history.end_of_run(run.begin)
-            if history.term_of_byte(run.begin) != run.term or (run_end and run_end < end):
-                raise LogDamaged(
-                    f"the log says that {run.begin} to {end} is of term {run.term}, the history is"
-                    f" {history}; the copy is failed and must be filled from its peers"
-                )
 
     def _become_full(self, record: CopyRecord, log: LogStore) -> None:
         self._record = record
@@ -398,6 +381,13 @@ class CopyStore:
     def _save(self, record: CopyRecord) -> None:
         write_record(self._files, self._directory, record)
         self._record = self._saved = record
+
+    def _save_lazily(self, record: CopyRecord) -> None:
+        """Save what is a lower bound anyhow: a full disk is reported and otherwise no matter."""
+        try:
+            self._guarded(lambda: self._save(record))
+        except NotWritten as error:
+            logger.warning("record not saved; saved with the next change", reason=str(error))
 
     def _rolled(self, floor: Lsn, end: Lsn) -> bool:
         return int(floor) // self._segment_bytes != int(end) // self._segment_bytes
@@ -427,17 +417,8 @@ class CopyStore:
         self._changed()
 
     def _changed(self) -> None:
-        self._measure()
         for listener in self._listeners:
             listener()
-
-    def _measure(self) -> None:
-        COPY_FULL.set(self._state is CopyState.FULL)
-        if self._record is not None and self._log is not None:
-            COPY_PROMISED_TERM.set(self._record.promise.term)
-            COPY_SCL_BYTES.set(self._log.durable_end)
-            if self._record.known_vdl is not None:
-                COPY_KNOWN_VDL_BYTES.set(self._record.known_vdl.lsn)
 
     def _promise(self) -> Promise:
         return self._full_record().promise

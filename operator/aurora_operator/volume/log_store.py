@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from aurora_operator.core.history import TermStart
+from aurora_operator.core.history import TermHistory, TermStart
 from aurora_operator.core.lsn import LOG_START, SEGMENT_BYTES, Lsn, Term
 from aurora_operator.telemetry.metrics import LOG_APPENDED_BYTES, LOG_SYNC_SECONDS
 from aurora_operator.volume.errors import (
@@ -50,7 +50,7 @@ class LogStore:
         self._durable_end = LOG_START
         self._failure: str | None = None
         self.term_runs: tuple[TermStart, ...] = ()
-        """Which terms the frames named when the log was opened; checked against the history."""
+        """Which terms the frames named when the log was opened."""
 
     @classmethod
     def open(
@@ -165,6 +165,18 @@ class LogStore:
                 self._files.sync_directory(self._directory)
                 self._starts.pop(0)
                 self._begin = self._starts[0]
+
+    def check_terms(self, history: TermHistory) -> None:
+        """Frames name the term they were written in; the history must say the same (H15)."""
+        ends = [run.begin for run in self.term_runs[1:]] + [self._end]
+        for run, end in zip(self.term_runs, ends, strict=False):
+            run_end = history.end_of_run(run.begin)
+            ends_early = run_end is not None and run_end < end
+            if ends_early or history.term_of_byte(run.begin) != run.term:
+                raise LogDamaged(
+                    f"the log says that {run.begin} to {end} is of term {run.term}, the history is"
+                    f" {history}; the copy is failed and must be filled from its peers"
+                )
 
     def close(self) -> None:
         """Close every file; what was not synced is not durable."""

@@ -326,10 +326,11 @@ class FailingFiles(QuickFiles):
 
     def __init__(self) -> None:
         self.failing: dict[str, int] = {}
+        """Operations whose next call fails, and with what."""
 
     def _check(self, name: str) -> None:
         if name in self.failing:
-            raise OSError(self.failing[name], "injected")
+            raise OSError(self.failing.pop(name), "injected")
 
     def create(self, path: Path) -> int:
         self._check("create")
@@ -350,12 +351,11 @@ def test_rule_5_a_failed_fsync_makes_the_copy_failed_for_good(tmp_path: Path) ->
     files.failing = {"sync": errno.EIO}
     with pytest.raises(StorageFailed):
         store.sync()
-    files.failing = {}
     assert store.state is CopyState.FAILED
     assert store.reportable(Term(7)) is None
     assert isinstance(store.promise(promise(9), lambda: None), Refuse)
-    store.fail("so that it is written down: the disk works again")
-    assert reopen(tmp_path).state is CopyState.FAILED
+    assert (tmp_path / FAILED_NAME).exists()
+    assert reopen(tmp_path).state is CopyState.FAILED, "a second fsync would have succeeded"
 
 
 def test_rule_2_a_promise_that_is_not_durable_is_not_given(tmp_path: Path) -> None:
@@ -373,7 +373,6 @@ def test_a_full_disk_refuses_a_promise_and_harms_nothing(tmp_path: Path) -> None
     refusal = store.promise(promise(7), lambda: None)
     assert isinstance(refusal, Refuse)
     assert "old one stands" in refusal.sentence
-    files.failing = {}
     assert store.state is CopyState.FULL
     assert store.promise(promise(7), lambda: None) is None
 
@@ -384,8 +383,20 @@ def test_a_full_disk_refuses_an_adoption_and_harms_nothing(tmp_path: Path) -> No
     store.promise(promise(7), lambda: None)
     files.failing = {"create": errno.ENOSPC}
     assert isinstance(store.adopt(adoption()), Refuse)
-    files.failing = {}
     assert store.adopt(adoption()) == Follow(at(90), Term(1))
+
+
+def test_a_full_disk_only_delays_what_is_saved_lazily(tmp_path: Path) -> None:
+    files = FailingFiles()
+    store = following(tmp_path, files)
+    write(store, 90, 130, 7)
+    store.learn_vdl(vdl(7, 120))
+    files.failing = {"create": errno.ENOSPC}
+    store.save_known_vdl()
+    assert store.state is CopyState.FULL
+    assert reopen(tmp_path).serve_point() is None
+    store.save_known_vdl()
+    assert reopen(tmp_path).serve_point() == ServePoint(at(120), Term(7))
 
 
 def test_a_damaged_log_fails_the_copy_and_says_what_to_do(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from imagekit.recipes import RECIPES, Recipe
 def build_with_buildah(recipe: Recipe) -> str:
     """Make the image in our own store, unless it is there."""
     reference, inputs = recipe.reference, recipe.inputs
+    if buildah.has_image(reference, inputs):  # found without waiting for another build to end
+        return reference
     with buildah.our_store():
         if buildah.has_image(reference, inputs):
             return reference

@@ -57,7 +57,7 @@ def _output(*argv: str) -> str:
 
 def pytest(*argv: str | Path) -> None:
     """Run tests on this machine (not inside an image)."""
-    call_python("-m", "pytest", "-o", "asyncio_default_fixture_loop_scope=function", *argv)
+    call_python("-m", "pytest", *argv)
 
 
 def lint() -> None:
@@ -160,6 +160,16 @@ def cluster_up() -> None:
     call_python("-m", "localkube", "up")
 
 
+def ground() -> None:
+    """The local Kubernetes itself: its services, volumes and faults."""
+    pytest("-q", "tests/localkube/test_ground.py")
+
+
+def leftovers() -> None:
+    """Taking the local Kubernetes down leaves nothing behind; afterwards it is down."""
+    pytest("-q", "tests/localkube/test_down.py")
+
+
 def cluster_down() -> None:
     """Take the local Kubernetes down, leaving nothing behind."""
     call_python("-m", "localkube", "down")
@@ -200,7 +210,9 @@ PARTS: Final = (
     Part("images", images),
     Part("chart", chart, ("cluster-up",)),
     Part("component", component, ("images", "cluster-up")),
+    Part("ground", ground, ("cluster-up",)),
     Part("e2e", e2e, ("images", "cluster-up", "chart")),
+    Part("leftovers", leftovers, ("cluster-up",)),
 )
 
 

@@ -37,7 +37,7 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "PATH": f"/{PACKAGES}/bin:/usr/lib/postgresql/17/bin:/usr/local/bin:/usr/bin:/bin",
     # The checkout is read-only: pytest keeps no cache in it.
-    "PYTEST_ADDOPTS": "-p no:cacheprovider -o asyncio_default_fixture_loop_scope=function",
+    "PYTEST_ADDOPTS": "-p no:cacheprovider",
     "PYTHONPATH": f"/src/operator:/src/tests:/{PACKAGES}",
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUNBUFFERED": "1",

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import getpass
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from aurora_operator.engines.postgresql.birth import Birth, make_base
 from aurora_operator.engines.postgresql.programs import DEBIAN_BINARIES
 from support.authority import Authority
 from support.postgresql import short_directory
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Component tests run on the loop that agents run on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

@@ -125,6 +125,37 @@ async def test_rule_3_a_tail_that_was_chosen_is_kept_and_caught_up_uncapped(
     assert await heir.rows_of("t") == 1
 
 
+async def test_h14_a_chosen_log_that_ends_inside_a_record_is_opened_behind_it(
+    volume: Volume, make_instance: MakeInstance
+) -> None:
+    """T5: the volume's end is a byte position; the next term forks before the torn record."""
+    writer, heir = make_instance("shop-instance-1"), make_instance("shop-instance-2")
+    await writer.start_replica()
+    await heir.start_replica()
+    await writer.open(2)
+    async with await writer.connect() as session:
+        await session.execute("CREATE TABLE t (i int)")
+        await sees(heir, "t", 0)
+        for copy in volume.copies[:4]:
+            await copy.stop_following()
+        waiting = asyncio.create_task(session.execute("INSERT INTO t VALUES (1)"))
+        await eventually("the commit waits", writer.waiting_commits, lambda n: n == 1)
+        await writer.server.kill()
+        await asyncio.gather(waiting, return_exceptions=True)
+    whole = volume.copies[0].store.scl()
+    torn = volume.copies[4].store.read(whole, 12)
+    for copy in volume.copies[:4]:
+        copy.store.append(whole, torn, Term(2))
+        copy.store.sync()
+    replayed = await heir.replayed()
+    facts = await heir.open(3, slots=(0, 1, 2, 3))
+    assert facts.timeline == 3
+    assert replayed <= facts.fork_lsn == whole
+    assert await heir.rows_of("t") == 0
+    async with await heir.connect() as session:
+        await session.execute("INSERT INTO t VALUES (2)")
+
+
 async def test_rule_5_a_dead_tail_is_cut_and_the_copy_follows_again(
     volume: Volume, make_instance: MakeInstance
 ) -> None:

@@ -12,6 +12,7 @@ import time
 from typing import Any, Self
 
 import psycopg
+
 from support.volume import PASSWORD, Volume
 
 _RETRY_SECONDS = 0.01
@@ -55,9 +56,10 @@ class Inserts:
             await asyncio.sleep(0.002)
         return self.acknowledged[target - 1][1]
 
-    def first_after(self, moment: float) -> float | None:
-        """When the first acknowledgement after ``moment`` came."""
-        return next((at for _, at in self.acknowledged if at > moment), None)
+    def longest_outage_seconds(self) -> float:
+        """The longest time between two acknowledgements."""
+        times = [at for _, at in self.acknowledged]
+        return max(after - before for before, after in itertools.pairwise(times))
 
     async def check(self, session: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
         """Nothing acknowledged is lost, nothing is there that nobody sent."""

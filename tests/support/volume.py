@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
-from support.authority import ORGANISATION, Authority
 
 from aurora_operator.agent.client import AgentAddress, AgentClient, AgentUnreachable
 from aurora_operator.agent.tls import Certificates
@@ -39,6 +38,7 @@ from aurora_operator.api.messages import (
 )
 from aurora_operator.core.names import SLOT_COUNT, Identity, Slot, VolumeId
 from aurora_operator.engines.postgresql.leftovers import users_of
+from support.authority import ORGANISATION, Authority
 
 CLUSTER = "shop"
 NAMESPACE, _, _ = ORGANISATION.partition("/")

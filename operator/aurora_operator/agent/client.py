@@ -33,6 +33,8 @@ from aurora_operator.api.messages import (
     StorageStatus,
 )
 
+_PATIENCE_SECONDS: Final = 0.25
+"""How long a fresh address is waited for when an old one is known."""
 _STATUS_TIMEOUT_SECONDS: Final = 2.0
 _ASK_TIMEOUT_SECONDS: Final = 5.0
 _SLOW_ASK_TIMEOUT_SECONDS: Final = 20.0
@@ -67,28 +69,44 @@ class AgentAddress:
 
 
 class RememberingResolver(AbstractResolver):
-    """Resolves names, and falls back to the last answer when DNS is away."""
+    """Resolves names; while DNS fails or is slow, the last answer is used.
+
+    A DNS server that went down with its zone is asked for seconds before the resolver gives up.
+    Nobody waits for that: the question goes on in the background, and its answer is there for the
+    next connection.
+    """
 
     def __init__(self) -> None:
         self._inner = aiohttp.ThreadedResolver()
         self._known: dict[tuple[str, int], list[ResolveResult]] = {}
+        self._asking: dict[tuple[str, int], asyncio.Task[list[ResolveResult]]] = {}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The addresses of ``host``, fresh if possible."""
-        try:
-            found = await self._inner.resolve(host, port, family)
-        except OSError:
-            if known := self._known.get((host, port)):
-                return known
-            raise
-        self._known[host, port] = found
-        return found
+        """The addresses of ``host``, fresh if they come soon."""
+        name = (host, port)
+        task = self._asking.get(name)
+        if task is None:
+            task = asyncio.create_task(self._inner.resolve(host, port, family), name="resolve")
+            self._asking[name] = task
+            task.add_done_callback(lambda done: self._take(name, done))
+        known = self._known.get(name)
+        await asyncio.wait([task], timeout=_PATIENCE_SECONDS if known else None)
+        if known and (not task.done() or task.cancelled() or task.exception() is not None):
+            return known
+        return task.result()
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Give up what is still asked."""
+        for task in list(self._asking.values()):
+            task.cancel()
         await self._inner.close()
+
+    def _take(self, name: tuple[str, int], done: asyncio.Task[list[ResolveResult]]) -> None:
+        self._asking.pop(name, None)
+        if not done.cancelled() and done.exception() is None:
+            self._known[name] = done.result()
 
 
 class AgentClient:
@@ -98,7 +116,7 @@ class AgentClient:
         self._context = context
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                resolver=RememberingResolver(), ttl_dns_cache=5, ssl=context
+                resolver=RememberingResolver(), ttl_dns_cache=5, ssl=context, keepalive_timeout=60
             )
         )
 

@@ -8,8 +8,9 @@ asked again by whatever comes later.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
@@ -24,6 +25,9 @@ log = structlog.get_logger()
 
 Answer = TypeVar("Answer")
 
+_LOOKUP_SECONDS: Final = 5.0
+_LOOKUP_PERIOD_SECONDS: Final = 5.0
+
 
 class StorageTier:
     """All storage pods of the cluster."""
@@ -34,6 +38,26 @@ class StorageTier:
         self.agents: dict[Slot, AgentAddress] = {
             pod.slot: AgentAddress(pod.pod, pod.host) for pod in config.storage
         }
+        self._addresses: dict[Slot, str] = {}
+
+    async def keep_addresses(self) -> None:
+        """Look the pods' addresses up every now and then, until cancelled.
+
+        Gates and page stores are then reached by address, so that a stream can move on while DNS
+        is away. Certificates are checked against the pod's name in any case.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            for slot, agent in self.agents.items():
+                try:
+                    async with asyncio.timeout(_LOOKUP_SECONDS):
+                        found = await loop.getaddrinfo(
+                            agent.host, agent.port, type=socket.SOCK_STREAM
+                        )
+                    self._addresses[slot] = str(found[0][4][0])
+                except (OSError, TimeoutError) as error:
+                    log.debug("address not looked up", pod=agent.pod, reason=str(error))
+            await asyncio.sleep(_LOOKUP_PERIOD_SECONDS)
 
     def gate(self, slot: Slot) -> TcpEndpoint:
         """Where the gate of one slot listens."""
@@ -85,7 +109,7 @@ class StorageTier:
 
     def _endpoint(self, slot: Slot, port: int) -> TcpEndpoint:
         agent = self.agents[slot]
-        return TcpEndpoint(agent.host, port, agent.pod)
+        return TcpEndpoint(self._addresses.get(slot, agent.host), port, agent.pod)
 
 
 async def _answer(

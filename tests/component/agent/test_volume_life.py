@@ -6,16 +6,18 @@ One volume serves all tests of this module, in order; each begins by bringing it
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
 import pytest_asyncio
+
+from aurora_operator.api.messages import InstanceRole, OpenAsk, RestartAsk, StreamState
 from support.inserts import Inserts
 from support.volume import Pod, Volume, wait_until
-
-from aurora_operator.api.messages import InstanceRole, StreamState
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -31,7 +33,7 @@ async def volume(request: pytest.FixtureRequest) -> AsyncIterator[Volume]:
         await volume.open(first, "creation")
         failed_before = request.session.testsfailed
         yield volume
-        if request.session.testsfailed > failed_before:
+        if request.session.testsfailed > failed_before or os.environ.get("VOLUME_LOGS"):
             volume.print_logs()
 
 
@@ -108,19 +110,15 @@ async def test_failover_after_the_writers_server_was_killed(healthy: Volume) -> 
     writer, replica = await writer_and_replica(healthy)
     async with Inserts(healthy) as inserts:
         await inserts.wait_acknowledged(200, 30)
-        killed_at = time.monotonic()
         _kill_postmaster(writer)
         await healthy.wait_role(writer, InstanceRole.STOPPED, 5)
         await healthy.open(replica, "failover")
-        opened_at = time.monotonic()
         await inserts.wait_acknowledged(50, 20)
-        first = inserts.first_after(opened_at) or 0.0
-    outage = (inserts.first_after(killed_at + 0.02) or 0.0) - killed_at
-    steps = [line for line in replica.log() if line.get("event") == "opening step"]
-    print(f"outage {outage:.3f} s, opening {steps[-1]['milliseconds']} ms")
-    for step in steps[-7:]:
-        print(step["step"], step["milliseconds"])
-    assert first - killed_at < WRITER_DEADLINE_SECONDS
+    outage_seconds = inserts.longest_outage_seconds()
+    steps = [line for line in replica.log() if line.get("event") == "opening step"][-7:]
+    told = ", ".join(f"{step['step']} {step['milliseconds']}" for step in steps)
+    print(f"write outage {outage_seconds:.3f} s; opening (ms): {told}")
+    assert outage_seconds < WRITER_DEADLINE_SECONDS
     await check_rows(inserts, healthy, replica)
     await wait_until("the old writer follows", lambda: replica_of(healthy), 30)
     assert await replica_of(healthy) is writer
@@ -128,8 +126,6 @@ async def test_failover_after_the_writers_server_was_killed(healthy: Volume) -> 
 
 async def test_the_ended_writer_restarts_in_place_when_asked(healthy: Volume) -> None:
     writer, _ = await writer_and_replica(healthy)
-    from aurora_operator.api.messages import RestartAsk
-
     term = (await healthy.instance_status(writer)).term
     async with Inserts(healthy) as inserts:
         await inserts.wait_acknowledged(100, 30)
@@ -183,8 +179,6 @@ async def test_a_frozen_writer_is_replaced_and_follows_after_the_thaw(healthy: V
 
 async def test_a_healthy_writer_is_not_replaced(healthy: Volume) -> None:
     """Pre-vote: the copies hear the writer, so a candidate changes nothing (H11)."""
-    from aurora_operator.api.messages import OpenAsk
-
     writer, replica = await writer_and_replica(healthy)
     term = (await healthy.instance_status(writer)).term
     promised = {(await healthy.storage_status(pod)).promise for pod in healthy.storage}
@@ -220,9 +214,6 @@ async def test_one_function_opened_every_time(volume: Volume) -> None:
 
 
 def _kill_postmaster(pod: Pod) -> None:
-    import os
-    import signal
-
     os.kill(pod.postmaster(), signal.SIGKILL)
 
 

@@ -122,6 +122,11 @@ class Following:
         if higher >= AURORA_QUORUM.read_quorum:
             self.superseded.set()
 
+    def members_heard(self, within_seconds: float) -> int:
+        """How many members of the own term were heard of so recently."""
+        since = time.monotonic() - within_seconds
+        return sum(attendant.heard_at > since for attendant in self._attendants)
+
     @property
     def vdl(self) -> Lsn | None:
         """The VDL of this term, once it exists."""
@@ -154,6 +159,8 @@ class Attendant:
         self.position: Position | None = None
         self.promised_term = Term(0)
         """The highest promise heard of; a promise is never taken back."""
+        self.heard_at = float("-inf")
+        """When it last said that it belongs to the own term."""
         self.beat_due = asyncio.Event()
         self._following = following
         self._slot = slot
@@ -234,6 +241,8 @@ class Attendant:
         self._connected = True
         self._streaming = message.streaming
         self._note_promise(message.promised_term)
+        if message.promised_term == self._following.promise.term:
+            self.heard_at = time.monotonic()
         if first or lost_stream:
             self.poke()
         if position != self.position:
@@ -251,7 +260,9 @@ class Attendant:
         """Ask for the next thing, again and again; promptly while it is not streaming."""
         while True:
             pause_seconds = _ATTEND_SECONDS
-            if (facts := self._following.facts) is not None:
+            if (facts := self._following.facts) is None:
+                await self._warm_up()
+            else:
                 try:
                     pause_seconds = await self._attend(facts)
                 except AgentUnreachable as error:
@@ -263,6 +274,13 @@ class Attendant:
                 async with asyncio.timeout(pause_seconds):
                     await self._poked.wait()
             self._poked.clear()
+
+    async def _warm_up(self) -> None:
+        """Before the writer's history is known: have a connection ready for the first ask."""
+        try:
+            await self._following.tier.client.fetch_storage_status(self.agent)
+        except AgentUnreachable as error:
+            self._sentence = str(error)
 
     async def _attend(self, facts: WriterFacts) -> float:
         """Do one thing for the copy; how long to wait before looking again."""

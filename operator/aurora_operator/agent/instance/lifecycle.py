@@ -17,6 +17,7 @@ import structlog
 
 from aurora_operator.agent.instance.herald import Herald
 from aurora_operator.agent.instance.hydration import hydrate
+from aurora_operator.agent.instance.isolation import shut_while_cut_off
 from aurora_operator.agent.instance.machine import Machine
 from aurora_operator.agent.instance.mark import MarkFile
 from aurora_operator.agent.instance.opening import (
@@ -32,10 +33,11 @@ from aurora_operator.agent.place import Place
 from aurora_operator.agent.tier import StorageTier
 from aurora_operator.api.messages import InstanceRole, WriterAddress
 from aurora_operator.core.lsn import Term
-from aurora_operator.core.names import InstanceName
+from aurora_operator.core.names import Identity, InstanceName
 from aurora_operator.core.restart import Stopped, judge_start
 from aurora_operator.core.verdicts import Wipe
 from aurora_operator.engines.postgresql.server import ServerEnded
+from aurora_operator.telemetry import metrics
 
 log = structlog.get_logger()
 
@@ -53,6 +55,7 @@ class Instance:
         *,
         place: Place,
         port: int,
+        identities: tuple[Identity, ...],
         tier: StorageTier,
         machine: Machine,
         marks: MarkFile,
@@ -73,6 +76,7 @@ class Instance:
             machine,
             tier,
             marks,
+            identities,
             WriterAddress(instance=InstanceName(place.pod), ip=place.pod_ip, port=port),
         )
         self._open_wish: str | None = None
@@ -161,9 +165,11 @@ class Instance:
                 try:
                     return await self._while_server_runs(open_volume(self._candidate, reason))
                 except OpeningRefused as error:
+                    metrics.OPENINGS.labels(outcome="refused").inc()
                     log.warning("opening refused; still a replica", reason=str(error))
                     self.replica.last_refusal = str(error)
         except OpeningFailed as error:
+            metrics.OPENINGS.labels(outcome="failed").inc()
             log.error("opening failed; this data is thrown away", reason=str(error))
             self._say(InstanceRole.STARTING, f"opening failed: {error}")
             await self._machine.stop()
@@ -193,14 +199,19 @@ class Instance:
 
     async def _be_writer(self, opened: OpenedVolume) -> None:
         """Serve as the writer until the server ends or the volume moved on (rule 12)."""
+        metrics.OPENING_SECONDS.observe(opened.seconds)
         self.opened = opened
         self.opened_at = datetime.now(UTC)
+        metrics.OPENINGS.labels(outcome="opened").inc()
         term = opened.promise.term
         self._say(InstanceRole.WRITER, f"the writer of term {term}")
         self._open_wished.clear()
         self._herald.tell_server_running(True, f"the writer of term {term}")
         announcing = asyncio.create_task(
             self._herald.announce_writer(term), name="announce the writer"
+        )
+        guarding = asyncio.create_task(
+            shut_while_cut_off(opened.following, self._machine), name="guard the door"
         )
         try:
             await self._while_server_runs(opened.following.superseded.wait())
@@ -214,8 +225,9 @@ class Instance:
             await self._end_writer()
             return
         finally:
-            announcing.cancel()
-            await asyncio.wait([announcing])
+            for task in (announcing, guarding):
+                task.cancel()
+            await asyncio.wait([announcing, guarding])
         self._machine.shut_door()
         await self._end_writer()
         await self._machine.stop()

@@ -8,6 +8,7 @@ be used again.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -17,8 +18,7 @@ from aurora_operator.agent.server_output import emit_server_line
 from aurora_operator.agent.tier import StorageTier
 from aurora_operator.agent.users import os_user
 from aurora_operator.api.agent_config import AgentConfig
-from aurora_operator.core.members import MemberList
-from aurora_operator.core.names import Slot
+from aurora_operator.core.names import Identity, Slot
 from aurora_operator.engines.postgresql.endpoint import TlsFiles
 from aurora_operator.engines.postgresql.guard_door import Door
 from aurora_operator.engines.postgresql.programs import DEBIAN_BINARIES, base_backup
@@ -96,14 +96,21 @@ class Machine:
         self._write_settings()
         await self._start()
 
-    async def prepare_promotion(self, members: MemberList) -> None:
-        """Rule 4: before promotion, a slot for each member, and commits wait for any four."""
-        await self.sql.ensure_slots(members.identities)
-        self.server.write_files({MEMBERS_FILE: members_conf(members.identities)})
-        wanted = sync_names(members.identities)
+    async def prepare_promotion(self, identities: Sequence[Identity]) -> None:
+        """Rule 4: before promotion, a slot for each member, and commits wait for any four.
+
+        Harmless for a standby, and quick when it was done before.
+        """
+        await self.sql.ensure_slots(identities)
+        self.server.write_files({MEMBERS_FILE: members_conf(identities)})
+        wanted = sync_names(identities)
         if await self.sql.show(_LIST_SETTING) != wanted:
             self.server.reload()
             await self.sql.wait_setting(_LIST_SETTING, wanted, timeout_seconds=_RELOAD_SECONDS)
+
+    async def forget_promotion(self) -> None:
+        """No promotion after all: a replica's slots would keep log for nobody."""
+        await self.sql.ensure_slots(())
 
     def open_door(self) -> None:
         """Let clients in."""

@@ -82,6 +82,8 @@ class Candidate:
     machine: Machine
     tier: StorageTier
     marks: MarkFile
+    identities: tuple[Identity, ...]
+    """The members as they were recorded at birth; the choice brings the list that counts."""
     address: WriterAddress
 
 
@@ -89,14 +91,14 @@ async def open_volume(candidate: Candidate, reason: str) -> OpenedVolume:
     """Open the volume with this instance, a running replica, under a new term."""
     attempt = _Attempt(candidate, reason)
     term = await attempt.gather_prevotes()
-    choice = await attempt.gather_promises(term)
     try:
+        choice = await attempt.gather_promises(term)
         await attempt.catch_up(choice)
         facts = await attempt.promote(choice)
         return await attempt.adopt_and_open(facts)
     except BaseException as error:
         await attempt.abandon()
-        if isinstance(error, Exception) and not isinstance(error, OpeningFailed):
+        if isinstance(error, Exception) and not isinstance(error, OpeningFailed | OpeningRefused):
             raise OpeningFailed(f"{type(error).__name__}: {error}") from error
         raise
 
@@ -112,6 +114,7 @@ class _Attempt:
         self._promise = Promise(Term(0), self._attempt_id)
         self._known: dict[Identity, CopyView] = {}
         self._following: Following | None = None
+        self._preparing: asyncio.Task[None] | None = None
         self._replayed = Lsn(0)
 
     async def gather_prevotes(self) -> Term:
@@ -145,6 +148,9 @@ class _Attempt:
         self._promise = Promise(term, self._attempt_id)
         log.info("opening volume", reason=self._reason, term=term, attempt=self._attempt_id)
         self._on.machine.shut_door()
+        self._preparing = asyncio.create_task(
+            self._on.machine.prepare_promotion(self._on.identities), name="prepare the promotion"
+        )
         ask = promise_to_ask(self._promise, InstanceName(self._on.place.pod))
 
         async def question(agent: AgentAddress) -> StorageAnswer:
@@ -155,6 +161,8 @@ class _Attempt:
         )
         verdict = self._choose(answers)
         if not isinstance(verdict, Choice):
+            await self._preparing
+            await self._on.machine.forget_promotion()
             raise OpeningRefused(verdict.sentence)
         self._known = {
             answer.status.identity: answer_from_message(answer).copy
@@ -198,7 +206,10 @@ class _Attempt:
     async def promote(self, choice: Choice) -> WriterFacts:
         """Rule 4: slots and list first; afterwards timeline = term, and no replayed byte lost."""
         machine = self._on.machine
-        await machine.prepare_promotion(choice.members)
+        assert self._preparing is not None
+        await self._preparing
+        if choice.members.identities != self._on.identities:
+            await machine.prepare_promotion(choice.members.identities)
         self._step("slots and list are in place")
         machine.server.request_promotion(skipped_terms(choice.history, self._promise.term))
         async with asyncio.timeout(_PROMOTE_SECONDS):
@@ -236,6 +247,9 @@ class _Attempt:
     async def abandon(self) -> None:
         """End what the attempt started; the mark stays."""
         self._on.machine.shut_door()
+        if self._preparing is not None:
+            self._preparing.cancel()
+            await asyncio.wait([self._preparing])
         if self._following is not None:
             await self._following.stop()
 

@@ -49,6 +49,7 @@ class InstancePod:
         self._instance = Instance(
             place=place,
             port=config.port,
+            identities=config.birth.identities,
             tier=self._tier,
             machine=self._machine,
             marks=MarkFile(place.disk / "mark.json"),
@@ -75,6 +76,7 @@ class InstancePod:
         """Open the API and begin the instance's life."""
         await self._server.start()
         self._supervisor.start("tell Kubernetes", self._herald.run, OnCrash.RESTART)
+        self._supervisor.start("look up addresses", self._tier.keep_addresses, OnCrash.RESTART)
         self._supervisor.start("upkeep", self._upkeep, OnCrash.RESTART)
         self._supervisor.start("life", self._instance.run, OnCrash.END)
 
@@ -89,7 +91,9 @@ class InstancePod:
         """What this instance is at the moment."""
         instance, machine = self._instance, self._machine
         is_writer = instance.role is InstanceRole.WRITER
-        streams = instance.role is InstanceRole.REPLICA and instance.replica.streaming
+        # A candidate whose door is still open only asked around so far: it reads as before.
+        follows = instance.role in (InstanceRole.REPLICA, InstanceRole.OPENING)
+        streams = follows and instance.replica.streaming
         identifier, version = self._server_identity or (None, None)
         following = None if instance.opened is None else instance.opened.following
         return InstanceStatus(

@@ -24,6 +24,7 @@ log = structlog.get_logger()
 _SHUT_PERIOD_SECONDS: Final = 0.05
 _PERIOD_SECONDS: Final = 0.5
 _LOST_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 20.0
 _STATUS_SECONDS: Final = 1.0
 
 
@@ -53,7 +54,11 @@ class Replica:
     async def watch(self) -> None:
         """Look again and again; raises ``CannotFollow``."""
         streamed_at = time.monotonic()
+        looked_at = float("-inf")
         while True:
+            if time.monotonic() - looked_at > _LOOK_SECONDS:
+                looked_at = time.monotonic()
+                await self._keep_connections_warm()
             self.facts = await self._machine.sql.replay_facts()
             if self.facts.receiver_streaming:
                 streamed_at = time.monotonic()
@@ -67,6 +72,12 @@ class Replica:
                 )
             is_open = self._machine.door.is_open
             await asyncio.sleep(_PERIOD_SECONDS if is_open else _SHUT_PERIOD_SECONDS)
+
+    async def _keep_connections_warm(self) -> None:
+        """Two to each storage pod: an opening needs one for the hub and one for its asks."""
+        await asyncio.gather(
+            self._tier.statuses(_STATUS_SECONDS), self._tier.statuses(_STATUS_SECONDS)
+        )
 
     async def _could_stream(self) -> bool:
         statuses = await self._tier.statuses(_STATUS_SECONDS)

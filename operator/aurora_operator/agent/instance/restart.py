@@ -76,7 +76,7 @@ class StoppedWriter:
             own = await self._on.machine.sql.writer_facts()
             if own.history.last != facts.history.last:
                 raise LookupError(f"it recovered {own.history}, the copies hold {facts.history}")
-            await self._on.machine.prepare_promotion(facts.members)
+            await self._on.machine.prepare_promotion(facts.members.identities)
             following = Following(
                 self._on.tier, self._mark.promise, facts.members, self._on.address
             )

@@ -91,6 +91,7 @@ class StoragePod:
         self._store.on_change(self._changed)
         self._changed()
         await self._server.start()
+        self._supervisor.start("look up addresses", self._tier.keep_addresses, OnCrash.RESTART)
         self._supervisor.start("upkeep", self._upkeep, OnCrash.END)
         self._supervisor.start("serve the copy", self._serve_when_full, OnCrash.END)
         log.info(

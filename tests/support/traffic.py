@@ -72,9 +72,6 @@ class Traffic:
         self._folder.mkdir(parents=True, exist_ok=True)
         for mode in ("write", "read"):
             (self._folder / f"{self.name}-{mode}.jsonl").unlink(missing_ok=True)
-        password = self._folder / f"{self.name}.password"
-        password.touch(mode=0o600)
-        password.write_text(self.aurora.secret()["password"])
         self._once("prepare")
         self._start("write")
         if self.aurora.status().get("readyReplicas"):
@@ -162,6 +159,9 @@ class Traffic:
         self, mode: str, out: str, *, reader: bool = False, host: str | None = None
     ) -> list[str]:
         secret = self.aurora.secret()
+        password = self._folder / f"{self.name}.password"
+        password.touch(mode=0o600)
+        password.write_text(secret["password"])  # a cluster made anew may have a new one
         host = host or self.aurora.service_address(reader=reader)
         return [
             *(sys.executable, client.__file__, mode),
@@ -169,7 +169,7 @@ class Traffic:
             *("--user", secret["username"], "--dbname", secret["dbname"]),
             *("--client", self.name, "--out", out),
             *("--interval-seconds", "0.25" if reader else "0.02"),
-            *("--password-file", str(self._folder / f"{self.name}.password")),
+            *("--password-file", str(password)),
         ]
 
     def _start(self, mode: str) -> None:

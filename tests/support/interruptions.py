@@ -11,6 +11,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from aurora_operator.api import labels
 from aurora_operator.kube.api import Kind, KubeError, Manifest
 from aurora_operator.reconcile.agents import AgentUnreachable
 from support.mortal import Hazard, Killed, MortalAgents, MortalKube, Strike
@@ -77,20 +78,21 @@ async def live(world: World, stretch: Stretch, hazard: Hazard) -> None:
     )
 
 
-async def end_state(world: World) -> dict[str, object]:
+async def end_state(world: World) -> dict[str, str]:
     """What is there, without what is random or a matter of time."""
-    state: dict[str, object] = {"formats": world.formats}
+    state = {"formats": str(world.formats)}
     for kind in COMPARED:
         for found in await world.kube.list(kind, world.namespace):
             state[f"{kind.name} {found['metadata']['name']}"] = _plain(kind, found)
     return state
 
 
-def _plain(kind: Kind, found: Manifest) -> object:
+def _plain(kind: Kind, found: Manifest) -> str:
     metadata = {key: value for key, value in found["metadata"].items() if key not in _VOLATILE}
     metadata.pop("ownerReferences", None)
     annotations = dict(metadata.get("annotations") or {})
-    annotations.pop("aurora-operator.io/renew-after", None)
+    for volatile in (labels.RENEW_AFTER, labels.TEMPLATE_HASH):
+        annotations.pop(volatile, None)
     metadata["annotations"] = annotations
     content: dict[str, object] = {"metadata": metadata}
     if kind is Kind.SECRET:
@@ -146,7 +148,7 @@ DELETION = Stretch("deletion", _delete, gone)
 LIFE = (CREATION, FAILOVER, GROWTH, DELETION)
 
 
-async def count_writes(world: World, stretch: Stretch) -> tuple[int, dict[str, object]]:
+async def count_writes(world: World, stretch: Stretch) -> tuple[int, dict[str, str]]:
     """How many writes an undisturbed operator makes in a stretch, and the state that it leaves."""
     hazard = Hazard(Strike.KILLED_AFTER, 0)
     await live(world, stretch, hazard)

@@ -165,8 +165,10 @@ class Actor:
                     await self._kube.replace(Kind.SLICE, namespace, manifest)
             case actions.DeleteObjects():
                 await self._delete_objects(sight)
-            case actions.DeleteClaims():
-                await self._delete_claims(sight)
+            case actions.DeleteClaims(slots):
+                for slot in slots:
+                    name = labels.claim_name(seen.name, slot)
+                    await self._kube.delete(Kind.CLAIM, namespace, name)
             case _:
                 await self._ask(action, sight)
 
@@ -274,14 +276,6 @@ class Actor:
                 await self._kube.delete(
                     kind, namespace, found["metadata"]["name"], uid=found["metadata"]["uid"]
                 )
-
-    async def _delete_claims(self, sight: Sight) -> None:
-        namespace = sight.observation.namespace
-        for slot, claim in sight.observation.claims.items():
-            # A claim without our record is somebody else's, whatever its name.
-            if not claim.terminating and not claim.owned_by_other:
-                name = labels.claim_name(sight.observation.name, slot)
-                await self._kube.delete(Kind.CLAIM, namespace, name)
 
 
 def _birth(volume: VolumeFacts) -> BirthRecord:

@@ -24,7 +24,7 @@ _LOG = structlog.get_logger(__name__)
 def build_event(sight: Sight, note: Note, now: datetime) -> Manifest:
     """The Event that tells ``note``."""
     metadata = sight.manifest["metadata"]
-    text = "\n".join((metadata["uid"], note.reason, note.message, note.key))
+    text = f"{metadata['uid']}\n{note.identity}"
     moment = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1",

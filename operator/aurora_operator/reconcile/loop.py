@@ -127,7 +127,7 @@ class ClusterLoop:
             note = Note(
                 EventKind.PROBLEM,
                 (refusal,),
-                key=str(sight.observation.generation),
+                key=f"{sight.observation.generation}/{refusal}",
                 reason_override="ActionRefused",
             )
             await self._teller.tell(sight, note)

@@ -145,7 +145,9 @@ class DeleteObjects:
 
 @dataclass(frozen=True)
 class DeleteClaims:
-    """Delete the volume."""
+    """Delete the volume: the claims of these slots, which hold it."""
+
+    slots: tuple[Slot, ...]
 
 
 Action = (

@@ -17,6 +17,8 @@ from aurora_operator.core.cluster.actions import (
     RemoveFinalizer,
 )
 from aurora_operator.core.cluster.observation import ClusterObservation, PodView
+from aurora_operator.core.cluster.volume_record import Known, find_volume
+from aurora_operator.core.names import Slot
 
 
 def next_deletion(seen: ClusterObservation) -> tuple[tuple[Action, ...], str]:
@@ -29,10 +31,22 @@ def next_deletion(seen: ClusterObservation) -> tuple[tuple[Action, ...], str]:
         return _delete(seen, seen.storage_pods.values()), "waiting for the storage pods to end"
     if seen.other_objects:
         return (DeleteObjects(),), "deleting Services, Secrets and accounts"
-    if seen.spec.delete_volume and seen.claims:
-        return (DeleteClaims(),), "deleting the volume"
+    mine = _own_claims(seen) if seen.spec.delete_volume else ()
+    if mine:
+        return (DeleteClaims(mine),), "deleting the volume"
     kept = "its volume is deleted" if seen.spec.delete_volume else "its volume is kept"
     return (RemoveFinalizer(),), f"the cluster is deleted, {kept}"
+
+
+def _own_claims(seen: ClusterObservation) -> tuple[Slot, ...]:
+    """The slots whose claims hold this cluster's volume: no other claim is ever deleted."""
+    finding = find_volume(seen)
+    volume = finding.volume if isinstance(finding, Known) else seen.recorded
+    if volume is None:
+        return ()
+    return tuple(
+        slot for slot, claim in sorted(seen.claims.items()) if claim.volume_id == volume.volume_id
+    )
 
 
 def _delete(seen: ClusterObservation, pods: Iterable[PodView]) -> tuple[Action, ...]:

@@ -71,6 +71,12 @@ class Note:
     reason_override: str | None = None
 
     @property
+    def identity(self) -> str:
+        """What makes two notes the same: a lasting problem's words may vary, its key does not."""
+        words = "" if self.kind is EventKind.PROBLEM else self.message
+        return "\n".join((self.reason, words, self.key))
+
+    @property
     def reason(self) -> str:
         """The Event's machine-readable reason."""
         return self.reason_override or self.kind.value.reason

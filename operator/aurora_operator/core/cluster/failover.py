@@ -34,6 +34,13 @@ class WriterOpen:
 
 
 @dataclass(frozen=True)
+class WriterInDoubt:
+    """The recorded writer's pod lives and its agent missed an answer: it has a moment's grace."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class OpenAt:
     """Ask this instance to open the volume."""
 
@@ -64,7 +71,7 @@ class Wait:
     reason: str
 
 
-Opening = WriterOpen | OpenAt | RestartAt | Replace | Wait
+Opening = WriterOpen | WriterInDoubt | OpenAt | RestartAt | Replace | Wait
 
 
 def open_writer(seen: ClusterObservation) -> InstanceView | None:
@@ -123,7 +130,7 @@ def decide_opening(seen: ClusterObservation) -> Opening:
     return _choose(seen, _why_no_writer(seen))
 
 
-def _doubtful_writer(seen: ClusterObservation) -> Wait | None:
+def _doubtful_writer(seen: ClusterObservation) -> WriterInDoubt | None:
     """The recorded writer's pod seems to live but its agent did not answer: give it a moment."""
     name = seen.remembered.writer
     pod = seen.instance_pod(name)
@@ -133,7 +140,7 @@ def _doubtful_writer(seen: ClusterObservation) -> Wait | None:
         return None
     if seen.silent_seconds.get(name, 0.0) >= WRITER_SILENCE_SECONDS:
         return None
-    return Wait(f"the agent of the writer {name} has not answered yet")
+    return WriterInDoubt(f"the agent of the writer {name} has not answered yet")
 
 
 def _why_no_writer(seen: ClusterObservation) -> str:

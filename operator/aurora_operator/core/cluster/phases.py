@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from aurora_operator.core.cluster.failover import open_writer
+from aurora_operator.core.cluster.failover import WriterInDoubt, decide_opening, open_writer
 from aurora_operator.core.cluster.observation import (
     ClusterObservation,
     CopyGrade,
@@ -72,6 +72,8 @@ class Problem:
     reason: str
     message: str
     blocks_creation: bool = False
+    key: str = ""
+    """What the problem is about, when its message varies while it lasts: one Event, not many."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ def judge_phase(
         return ClusterPhase.DELETING
     if open_writer(seen) is not None:
         return ClusterPhase.MODIFYING if changing else ClusterPhase.AVAILABLE
+    if isinstance(decide_opening(seen), WriterInDoubt):
+        return ClusterPhase.AVAILABLE
     reasons = {problem.reason for problem in problems}
     if reasons & {"VolumeMismatch", "VolumeLost", "IdentitiesUnknown", "BaseLost"}:
         return ClusterPhase.STORAGE_FAILURE
@@ -146,12 +150,12 @@ def judge_conditions(
     """All conditions, in the order in which they are shown; ``story`` is the plan's sentence."""
     writer = open_writer(seen)
     full, ready, wanted = full_copies(seen), ready_replicas(seen), seen.spec.replicas
-    available = Verdict(
-        "Available",
-        writer is not None,
-        "WriterOpen" if writer is not None else "NoWriter",
-        f"{writer.name} is the writer" if writer is not None else story,
-    )
+    opening = decide_opening(seen)
+    available = Verdict("Available", False, "NoWriter", story)
+    if writer is not None:
+        available = Verdict("Available", True, "WriterOpen", f"{writer.name} is the writer")
+    elif isinstance(opening, WriterInDoubt):
+        available = Verdict("Available", True, "WriterInDoubt", opening.reason)
     complete = Verdict(
         "CopiesComplete",
         full == SLOT_COUNT,

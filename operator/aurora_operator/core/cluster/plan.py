@@ -38,6 +38,7 @@ from aurora_operator.core.cluster.failover import (
     Replace,
     RestartAt,
     Wait,
+    WriterInDoubt,
     WriterOpen,
     decide_opening,
     open_writer,
@@ -133,7 +134,7 @@ def _note(seen: ClusterObservation, problem: Problem) -> Note:
     return Note(
         EventKind.PROBLEM,
         (problem.message,),
-        key=str(seen.generation),
+        key=f"{seen.generation}/{problem.key or problem.message}",
         reason_override=problem.reason,
     )
 
@@ -281,8 +282,9 @@ def _plan_instances(draft: _Draft) -> None:
     if isinstance(opening, WriterOpen):
         protected.add(opening.writer)
     else:
-        draft.say(getattr(opening, "reason", ""), OPENING_SECONDS)
-        draft.actions.append(FillEndpoints())
+        draft.say(opening.reason, OPENING_SECONDS)
+        if not isinstance(opening, WriterInDoubt):
+            draft.actions.append(FillEndpoints())
     _plan_repairs(draft)
     scaling = scale_instances(
         seen.instance_pods, seen.spec.replicas, protected, isinstance(opening, WriterOpen)

@@ -33,7 +33,7 @@ def input_problems(seen: ClusterObservation) -> list[Problem]:
                 "SpecAccepted", "MasterPasswordMissing", seen.password_problem, blocks_creation=True
             )
         )
-    if seen.storage_class_problem is not None:
+    if seen.storage_class_problem is not None and len(seen.claims) < SLOT_COUNT:
         problems.append(
             Problem(
                 "SpecAccepted", "NoStorageClass", seen.storage_class_problem, blocks_creation=True
@@ -96,7 +96,14 @@ def pod_problems(seen: ClusterObservation, volume: VolumeFacts | None) -> list[P
     if stuck:
         told = "; ".join(f"{pod.name}: {pod.waiting}" for pod in stuck[:3])
         more = f" (and {len(stuck) - 3} more)" if len(stuck) > 3 else ""
-        problems.append(Problem("PodsHealthy", "PodsWaiting", f"pods do not start: {told}{more}"))
+        problems.append(
+            Problem(
+                "PodsHealthy",
+                "PodsWaiting",
+                f"pods do not start: {told}{more}",
+                key=",".join(sorted(pod.name for pod in stuck)),
+            )
+        )
     if volume is not None and volume.complete:
         lost = [slot for slot in range(SLOT_COUNT) if Slot(slot) not in seen.claims]
         if lost:

@@ -76,8 +76,8 @@ class RememberingResolver(AbstractResolver):
     next connection.
     """
 
-    def __init__(self) -> None:
-        self._inner = aiohttp.ThreadedResolver()
+    def __init__(self, inner: AbstractResolver) -> None:
+        self._inner = inner
         self._known: dict[tuple[str, int], list[ResolveResult]] = {}
         self._asking: dict[tuple[str, int], asyncio.Task[list[ResolveResult]]] = {}
 
@@ -116,7 +116,10 @@ class AgentClient:
         self._context = context
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                resolver=RememberingResolver(), ttl_dns_cache=5, ssl=context, keepalive_timeout=60
+                resolver=RememberingResolver(aiohttp.ThreadedResolver()),
+                ttl_dns_cache=5,
+                ssl=context,
+                keepalive_timeout=60,
             )
         )
 

@@ -18,7 +18,7 @@ import pytest
 from localkube import cluster, faults
 from support.aurora import Aurora
 from support.evidence import collect
-from support.install import build_images, install_chart, load_images
+from support.install import Images, build_images, install_chart, load_images
 from support.kube import Kube, local_kube
 from support.namespaces import MakeNamespace, create_namespace, remove_namespace, remove_namespaces
 from support.traffic import StartTraffic, Traffic
@@ -53,13 +53,19 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def kube() -> Iterator[Kube]:
-    """The local cluster, healthy, with this checkout's operator on it and nothing left over."""
+def images() -> Images:
+    """The images of this checkout as it was when the run began."""
     cluster.up()
+    built = build_images()
+    load_images()
+    return built
+
+
+@pytest.fixture(scope="session")
+def kube(images: Images) -> Iterator[Kube]:
+    """The local cluster, healthy, with this checkout's operator on it and nothing left over."""
     faults.heal_all()
     found = local_kube()
-    images = build_images()
-    load_images()
     install_chart(found, images)
     remove_namespaces(found)
     yield found

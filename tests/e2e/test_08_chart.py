@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from support.aurora import KIND, Aurora
-from support.install import NAMESPACE, RELEASE, build_images, install_chart, uninstall_chart
+from support.install import NAMESPACE, RELEASE, Images, install_chart, uninstall_chart
 from support.kube import Kube
 from support.traffic import StartTraffic
 from support.waiting import NotYet, wait_for
@@ -51,11 +51,10 @@ def lease_holder(kube: Kube) -> str:
 
 
 def test_upgrade_and_removal_leave_the_data_path_alone(
-    kube: Kube, shop: Aurora, start_traffic: StartTraffic
+    kube: Kube, images: Images, shop: Aurora, start_traffic: StartTraffic
 ) -> None:
     """Writes go on while the operator is upgraded, and while there is none at all."""
     traffic = start_traffic(shop)
-    images = build_images()
     install_chart(kube, images, "--set", "logLevel=debug")
     traffic.wait_acked(time.monotonic(), timeout_seconds=10)
     uninstall_chart(kube)

@@ -108,3 +108,12 @@ def test_certificates_are_mapped_to_roles() -> None:
     assert ("aurora", "instance", "aurora_acceptor") not in lines
     assert ("aurora", "instance", "aurora_base") in lines
     assert [role for _, name, role in lines if role == "rdsadmin"] == ["rdsadmin"]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"work_mem = 1\ninclude": "x"}, {"work_mem": "1\nfsync = off"}, {"": "x"}, {"a.b.c": "x"}],
+)
+def test_what_is_no_setting_is_not_written(parameters: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="is no setting"):
+        conf(Purpose.INSTANCE, parameters=parameters)

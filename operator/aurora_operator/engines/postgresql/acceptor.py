@@ -206,7 +206,7 @@ class Acceptor:
 
     def _report(self, client: LogClient, *, reply_requested: bool = False) -> None:
         lsn = self._copy.reportable(self._term)
-        if lsn is not None and not self._stopped:
+        if lsn is not None:
             client.send_status(lsn, reply_requested=reply_requested)
 
     def _ping(self, client: LogClient) -> None:

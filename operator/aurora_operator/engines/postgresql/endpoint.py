@@ -46,8 +46,8 @@ Endpoint = TcpEndpoint | SocketEndpoint
 class TlsFiles:
     """The pod's certificate as the Secret mounts it: ``ca.crt``, ``tls.crt``, ``tls.key``.
 
-    Contexts are made from the files each time, so that a renewed certificate is used by the next
-    connection without a restart.
+    A client's context is made for each connection, so a renewed certificate is used by the next
+    one; a listening server has its context loaded again (``load``).
     """
 
     directory: Path
@@ -78,11 +78,15 @@ class TlsFiles:
         return self._finish(context)
 
     def _finish(self, context: ssl.SSLContext) -> ssl.SSLContext:
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.set_alpn_protocols([ALPN_PROTOCOL])
+        self.load(context)
+        return context
+
+    def load(self, context: ssl.SSLContext) -> None:
+        """Read the files into a context; connections made from now on use them."""
         context.load_verify_locations(self.ca)
         context.load_cert_chain(self.certificate, self.key)
-        context.set_alpn_protocols([ALPN_PROTOCOL])
-        return context
 
 
 STREAM_BUFFER_BYTES: Final = 1024 * 1024

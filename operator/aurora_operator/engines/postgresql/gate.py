@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,7 @@ class GateServer:
         self._judge = judge
         self._server_version = server_version
         self._servers: list[asyncio.Server] = []
+        self._tls: tuple[TlsFiles, ssl.SSLContext] | None = None
         self._sessions: set[GateSession] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -77,12 +79,14 @@ class GateServer:
         if port is not None:
             if tls is None:
                 raise ValueError("a gate listens on a port with TLS only, and no files were given")
+            context = tls.server_context()
+            self._tls = (tls, context)
             self._servers.append(
                 await asyncio.start_server(
                     self._accept,
                     host,
                     port,
-                    ssl=tls.server_context(),
+                    ssl=context,
                     ssl_handshake_timeout=HANDSHAKE_SECONDS,
                     limit=STREAM_BUFFER_BYTES,
                 )
@@ -110,6 +114,12 @@ class GateServer:
         """Call when the VDL moved, the own log moved, or history or promise changed (T6)."""
         for session in self._sessions:
             session.wake()
+
+    def reload_certificate(self) -> None:
+        """Use the certificate files as they are now for connections from now on."""
+        if self._tls is not None:
+            files, context = self._tls
+            files.load(context)
 
     async def close(self) -> None:
         """Stop listening and end every session."""

@@ -101,11 +101,12 @@ class Sql:
                     connection = await self._connected()
                     cursor = await connection.execute(query, values or None)
                     return await cursor.fetchall() if cursor.description else []
-            except (psycopg.Error, TimeoutError) as error:
-                if self._connection is not None and not isinstance(error, psycopg.ProgrammingError):
-                    connection, self._connection = self._connection, None
-                    await connection.close()
-                text = str(error).strip() or "no answer in time"
+            except BaseException as error:
+                if not _is_answer(error):
+                    await self.close()  # half a question may still be on its way
+                if not isinstance(error, psycopg.Error | TimeoutError):
+                    raise
+                text = str(error).strip() or f"no answer within {timeout_seconds:.0f} s"
                 raise QuestionFailed(f"the own server: {text}") from error
 
     async def _connected(self) -> psycopg.AsyncConnection[tuple[Any, ...]]:
@@ -242,3 +243,8 @@ class Sql:
             " WHERE sync_state IN ('quorum', 'sync') AND flush_lsn IS NOT NULL"
         )
         return {str(name): Lsn.parse(lsn) for name, lsn in rows}
+
+
+def _is_answer(error: BaseException) -> bool:
+    """Whether the server itself said no, and the connection is as good as before."""
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "57")[:2] != "57"

@@ -8,6 +8,7 @@ life of a cluster and never depend on the size of an instance (rule 14, T7).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -45,6 +46,9 @@ _COMPARED: Final[Mapping[str, str]] = {
     "wal_log_hints": "off",
 }
 """A standby refuses to start when its own are lower than its writer's."""
+
+
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?")
 
 
 class Purpose(StrEnum):
@@ -90,6 +94,12 @@ def configuration_files(settings: ServerSettings) -> dict[str, str]:
 
 def postgresql_conf(settings: ServerSettings) -> str:
     """``postgresql.conf``, whole: ours that may be changed, the user's, ours that hold."""
+    for name, value in settings.parameters.items():
+        if not _NAME.fullmatch(name) or "\n" in value:
+            raise ValueError(
+                f"{name!r} = {value!r} is no setting; nothing was written, correct"
+                " spec.parameterOverrides"
+            )
     sections = (
         ("Defaults", _DEFAULTS),
         ("Chosen by the user", settings.parameters),

@@ -75,10 +75,17 @@ def install_chart(kube: Kube, images: Images, *options: str) -> None:
             *("--create-namespace", "--wait", "--timeout", "2m", *settings, *options),
         )
     except CallFailed as error:
-        selector = f"app.kubernetes.io/instance={RELEASE}"
-        where = ("--namespace", NAMESPACE, "--selector", selector)
-        seen = kube.run("get", "pods", *where) + kube.run("logs", *where, "--tail=5", "--prefix")
-        raise Failed(f"the operator does not run: {error}\n{seen}") from error
+        raise Failed(f"the operator does not run: {error}\n{_last_words(kube)}") from error
+
+
+def _last_words(kube: Kube) -> str:
+    """The operator's pods and the ends of their logs, as far as there are any."""
+    where = ("--namespace", NAMESPACE, "--selector", f"app.kubernetes.io/instance={RELEASE}")
+    pods = kube.run("get", "pods", *where, "-o", "wide")
+    try:
+        return pods + kube.run("logs", *where, "--tail=5", "--prefix")
+    except CallFailed as error:
+        return f"{pods}{error}"
 
 
 def _forget_interrupted(kube: Kube) -> None:

@@ -87,13 +87,21 @@ class World:
         agents: Callable[[Agents], Agents] = lambda agents: agents,
     ) -> ClusterLoop:
         """A loop with an empty memory, as after a start of the operator."""
+        around = self.surroundings(kube, agents)
+        return ClusterLoop(around, ClusterName(self.namespace, name))
+
+    def surroundings(
+        self,
+        kube: KubeApi | None = None,
+        agents: Callable[[Agents], Agents] = lambda agents: agents,
+    ) -> Surroundings:
+        """What an operator of this world is given."""
 
         def connect(namespace: str, cluster: str, authority: Authority) -> Agents:
             assert namespace == self.namespace
             return agents(FakeAgents(self))
 
-        around = Surroundings(kube or self.kube, connect, "engine:test")
-        return ClusterLoop(around, ClusterName(self.namespace, name))
+        return Surroundings(kube or self.kube, connect, "engine:test")
 
     async def prepare(self) -> None:
         """Three nodes in three zones and a default storage class."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+import pytest
+
 from aurora_operator.kube.api import Kind
 from aurora_operator.kube.client import KubeClient
 from support.api_server import raw
@@ -50,6 +52,7 @@ async def test_kubectl_scale_scales(admin: KubeClient, operator: KubeClient) -> 
     await world.settle(loop, lambda w, c: available(w, c) and len(w.servers_alive()) == 4)
 
 
+@pytest.mark.timeout(900)
 async def test_the_client_dies_before_every_write(admin: KubeClient) -> None:
     """Creation, failover, growth and deletion; the operator dies before write n, for every n.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aurora_operator.core.lsn import SEGMENT_BYTES, Term
+from aurora_operator.core.lsn import SEGMENT_BYTES, Lsn, Term
 from aurora_operator.core.names import Slot
 from aurora_operator.engines.postgresql.endpoint import TcpEndpoint, TlsFiles
 from aurora_operator.engines.postgresql.log_fetch import fetch_log
@@ -12,8 +12,10 @@ from aurora_operator.engines.postgresql.programs import (
     DEBIAN_BINARIES,
     ProgramFailed,
     base_backup,
+    run_program,
 )
 from aurora_operator.engines.postgresql.relay import FILL_PARAMETER
+from aurora_operator.engines.postgresql.settings import LOG_SOCKET_PORT
 from aurora_operator.engines.postgresql.wire import ServerError
 from aurora_operator.volume.copy_store import CopyStore
 from component.postgresql.conftest import MakeInstance, MakePageStore
@@ -52,6 +54,43 @@ async def test_t9_a_new_instance_starts_from_a_page_stores_base_and_a_gates_log(
         await sees(late, "t", 1001)
     control = await late.server.control_data()
     assert control.system_identifier == volume.system_identifier
+
+
+async def test_t11_a_page_store_that_was_killed_goes_on_where_it_was(
+    volume: Volume, make_instance: MakeInstance, make_page_store: MakePageStore
+) -> None:
+    writer, page_store = make_instance("shop-instance-1"), make_page_store(0)
+    await writer.start_replica()
+    await page_store.start()
+    await writer.open(2)
+    async with await writer.connect() as session:
+        await session.execute("CREATE TABLE t (i int)")
+        await session.execute("INSERT INTO t VALUES (1)")
+        await sees(page_store, "t", 1)
+        await page_store.server.kill()
+        await session.execute("INSERT INTO t VALUES (2)")
+        await page_store.server.start()
+        await sees(page_store, "t", 2)
+
+
+async def test_stock_pg_receivewal_takes_log_from_a_gate(volume: Volume) -> None:
+    target = volume.directory / "received"
+    target.mkdir()
+    await run_program(
+        [
+            DEBIAN_BINARIES / "pg_receivewal",
+            f"--directory={target}",
+            f"--host={volume.copies[0].run}",
+            f"--port={LOG_SOCKET_PORT}",
+            f"--endpos={Lsn(volume.birth.log_end - 1)}",
+            "--no-loop",
+        ],
+        timeout_seconds=20,
+    )
+    (file,) = target.iterdir()
+    length = volume.birth.log_end % SEGMENT_BYTES
+    log = b"".join(data for _, data in volume.birth.log())
+    assert file.read_bytes()[:length] == log[-length:]
 
 
 async def test_only_a_certificate_of_the_cluster_gets_a_base(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,20 @@ async def test_a_reload_that_took_no_effect_is_noticed(make_instance: MakeInstan
     instance.server.write_files({MEMBERS_FILE: members_conf(members)})
     instance.server.reload()
     await instance.sql.wait_setting("synchronous_standby_names", wanted)
+
+
+async def test_a_frozen_server_delays_a_question_only_until_its_deadline(
+    make_instance: MakeInstance,
+) -> None:
+    instance = make_instance("shop-instance-1")
+    await instance.start_replica()
+    await instance.sql.rows("SELECT 1")
+    with instance.frozen():
+        begun = time.monotonic()
+        with pytest.raises(QuestionFailed):
+            await instance.sql.rows("SELECT 1", timeout_seconds=0.3)
+        assert time.monotonic() - begun < 2
+    assert await instance.sql.rows("SELECT 1") == [(1,)]
 
 
 async def test_slots_are_exactly_the_members(make_instance: MakeInstance) -> None:

@@ -9,7 +9,10 @@ superuser would then run by accident.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, LiteralString
@@ -25,6 +28,8 @@ from aurora_operator.engines.postgresql.history_file import history_file_name, p
 from aurora_operator.engines.postgresql.settings import AGENT_DATABASE, AGENT_ROLE
 
 QUESTION_SECONDS: Final = 5.0
+STATEMENT_SECONDS: Final = 60.0
+"""The server's own limit, for a statement that nobody waits for any more."""
 _POLL_SECONDS: Final = 0.005
 
 
@@ -75,7 +80,7 @@ class Sql:
             user=AGENT_ROLE,
             dbname=database,
             application_name="aurora-agent",
-            options=f"-c search_path=pg_catalog -c statement_timeout={QUESTION_SECONDS:.0f}s",
+            options=f"-c search_path=pg_catalog -c statement_timeout={STATEMENT_SECONDS:.0f}s",
             connect_timeout=5,
         )
         self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
@@ -99,6 +104,7 @@ class Sql:
             try:
                 async with asyncio.timeout(timeout_seconds):
                     connection = await self._connected()
+                with _cut_off_after(connection, timeout_seconds):
                     cursor = await connection.execute(query, values or None)
                     return await cursor.fetchall() if cursor.description else []
             except BaseException as error:
@@ -106,7 +112,7 @@ class Sql:
                     await self.close()  # half a question may still be on its way
                 if not isinstance(error, psycopg.Error | TimeoutError):
                     raise
-                text = str(error).strip() or f"no answer within {timeout_seconds:.0f} s"
+                text = str(error).strip() or f"no connection within {timeout_seconds} s"
                 raise QuestionFailed(f"the own server: {text}") from error
 
     async def _connected(self) -> psycopg.AsyncConnection[tuple[Any, ...]]:
@@ -243,6 +249,25 @@ class Sql:
             " WHERE sync_state IN ('quorum', 'sync') AND flush_lsn IS NOT NULL"
         )
         return {str(name): Lsn.parse(lsn) for name, lsn in rows}
+
+
+@contextmanager
+def _cut_off_after(connection: psycopg.AsyncConnection[Any], seconds: float) -> Iterator[None]:
+    """End the connection when the block takes too long, without asking the server.
+
+    Cancelling a task would have psycopg ask the server to cancel the statement, and wait for that;
+    a server that is frozen answers neither.
+    """
+
+    def cut_off() -> None:
+        with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as raw:
+            raw.shutdown(socket.SHUT_RDWR)  # already closed: what was to be done
+
+    timer = asyncio.get_running_loop().call_later(seconds, cut_off)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _is_answer(error: BaseException) -> bool:

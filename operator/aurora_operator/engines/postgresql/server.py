@@ -32,6 +32,8 @@ _POLL_SECONDS: Final = 0.005
 _STATUS_LINE: Final = 7
 """Line of postmaster.pid, counted from 0, in which the postmaster tells its state."""
 _READY: Final = "ready"
+_LAST_WORDS_SECONDS: Final = 1.0
+_REAP_SECONDS: Final = 5.0
 
 
 class ServerEnded(Exception):
@@ -152,7 +154,7 @@ class Server:
         """Why the server is not there, in its own last words."""
         status = await self.wait_exit()
         if self._reader is not None:
-            await asyncio.wait([self._reader], timeout=1.0)
+            await asyncio.wait([self._reader], timeout=_LAST_WORDS_SECONDS)
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         return f"PostgreSQL {how}; its last words: " + " | ".join(self.last_lines[-5:])
 
@@ -179,13 +181,15 @@ class Server:
 
     async def kill(self) -> None:
         """SIGKILL to the postmaster, and to all that still uses its directory."""
-        if self._process is not None:
-            if self.running:
-                self._signal(signal.SIGKILL)
-            await self._process.wait()
+        if self._process is not None and self.running:
+            self._signal(signal.SIGKILL)
         await end_users_of(self._data)
+        if self._process is not None:
+            async with asyncio.timeout(_REAP_SECONDS):
+                await self._process.wait()
         if self._reader is not None:
-            await self._reader
+            await asyncio.wait([self._reader], timeout=_LAST_WORDS_SECONDS)
+            self._reader.cancel()
             self._reader = None
 
     def request_promotion(self, skipped_terms: Sequence[Term] = ()) -> None:

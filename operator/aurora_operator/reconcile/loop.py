@@ -1,8 +1,9 @@
 """One cluster's loop: observe, decide, act, write the status, sleep until something changes.
 
 Two speeds: a *cycle* looks at everything; a *reflex* only at the instances, and only to ask one to
-open when the writer seems to be gone. The reflex runs at once when the watch reports such a thing
-and a cycle always follows it: it shortens an outage and decides nothing that a cycle would not.
+open when the writer seems to be gone. The reflex runs at once when the watch reports such a thing,
+also beside a cycle that waits for a frozen pod's answer, and a cycle always follows it: it shortens
+an outage and decides nothing that a cycle would not.
 """
 
 from __future__ import annotations
@@ -63,13 +64,16 @@ class ClusterLoop:
         support = SupportKeeper(around.kube, now)
         self._actor = Actor(around.kube, self._memory, self._teller, support)
         self._changed = asyncio.Event()
-        self._urgent = False
+        self._urgent = asyncio.Event()
+        self._hurry = False
         self._last: Sight | None = None
         self._sentence = ""
 
     def wake(self, *, urgent: bool = False) -> None:
         """Something changed; ``urgent`` when a writer may be gone."""
-        self._urgent = self._urgent or urgent
+        if urgent:
+            self._urgent.set()
+            self._hurry = True
         self._changed.set()
 
     @property
@@ -80,8 +84,11 @@ class ClusterLoop:
     async def run(self) -> None:
         """Cycle until the AuroraCluster is gone."""
         errors = 0
+        reflexes = asyncio.create_task(self._react_for_ever(), name=f"reflexes of {self.cluster}")
         try:
             while True:
+                if reflexes.done():
+                    reflexes.result()
                 try:
                     with CYCLE_SECONDS.time():
                         wait_seconds = await self.step()
@@ -102,19 +109,25 @@ class ClusterLoop:
                     return
                 await self._sleep(wait_seconds)
         finally:
+            reflexes.cancel()
+            await asyncio.gather(reflexes, return_exceptions=True)
             if self._memory.agents is not None:
                 await self._memory.agents.close()
 
-    async def step(self) -> float | None:
-        """A reflex if one was asked for, then a cycle; seconds to wait, ``None`` at the end."""
-        urgent, self._urgent = self._urgent, False
-        self._changed.clear()
-        if urgent and self._last is not None:
-            await self.reflex(self._last)
-        return await self.cycle()
+    async def _react_for_ever(self) -> None:
+        while True:
+            await self._urgent.wait()
+            self._urgent.clear()
+            try:
+                await self.react()
+            except (KubeError, AgentUnreachable) as error:
+                # The cycle that follows asks again.
+                _LOG.warning("reflex failed", aurora_cluster=str(self.cluster), error=str(error))
 
-    async def cycle(self) -> float | None:
-        """Observe, decide, act, write the status."""
+    async def step(self) -> float | None:
+        """Observe, decide, act, write the status; seconds to wait, ``None`` at the end."""
+        self._hurry = False
+        self._changed.clear()
         sight = await self._observer.observe()
         if sight is None:
             return None
@@ -137,20 +150,17 @@ class ClusterLoop:
             return OPENING_SECONDS
         return plan.look_again_seconds
 
-    async def reflex(self, before: Sight) -> None:
-        """Ask somebody to open, if that is what the instances call for."""
-        volume = before.observation.recorded
-        if volume is None or not volume.complete or before.observation.deleting:
+    async def react(self) -> None:
+        """The reflex: ask somebody to open, if that is what the instances call for."""
+        before = self._last
+        volume = None if before is None else before.observation.recorded
+        if before is None or volume is None or not volume.complete or before.observation.deleting:
             return
         sight = await self._observer.glance(before)
         opening, action = plan_opening(sight.observation)
         if not isinstance(action, AskOpen):
             return
-        try:
-            await self._actor.do(action, sight)
-        except AgentUnreachable as error:
-            _LOG.warning("reflex not answered", instance=action.instance, error=str(error))
-            return
+        await self._actor.do(action, sight)
         for note in opening_notes(sight.observation, opening):
             await self._teller.tell(sight, note)
 
@@ -187,13 +197,13 @@ class ClusterLoop:
             return
         deadline = time.monotonic() + wait_seconds
         gap_until = time.monotonic() + min(_GAP_SECONDS, wait_seconds)
-        while not self._urgent and (left := deadline - time.monotonic()) > 0:
+        while not self._hurry and (left := deadline - time.monotonic()) > 0:
             try:
                 async with asyncio.timeout(left):
                     await self._changed.wait()
             except TimeoutError:
                 return
-            if self._urgent or time.monotonic() >= gap_until:
+            if self._hurry or time.monotonic() >= gap_until:
                 return
             # An ordinary change within the gap: let the burst end, stay open for an urgent one.
             self._changed.clear()

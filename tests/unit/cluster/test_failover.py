@@ -61,6 +61,10 @@ CASES = {
         replace(answers(WELL, *REPLICAS), silent_seconds={name(1): 3.0}),
         OpenAt,
     ),
+    "writers-name-on-a-new-pod": (
+        with_writer_pod(answers(WELL, *REPLICAS), server_running=None),
+        OpenAt,
+    ),
     "candidate-at-work": (
         with_writer_pod(answers(WELL, instance(2, Role.OPENING), instance(3)), terminating=True),
         Wait,

@@ -50,8 +50,7 @@ async def test_a_deleted_writer_pod_is_replaced_by_the_reflex(world: World) -> N
     loop = world.loop()
     await world.settle(loop, available)
     await world.kube.delete(Kind.POD, world.namespace, "shop-instance-1")
-    loop.wake(urgent=True)
-    await loop.step()
+    await loop.react()
     assert world.openings[-1] == "shop-instance-2"
     await world.settle(loop, available)
     told = events(world)

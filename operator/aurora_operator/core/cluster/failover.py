@@ -136,7 +136,8 @@ def _doubtful_writer(seen: ClusterObservation) -> WriterInDoubt | None:
     pod = seen.instance_pod(name)
     if name is None or pod is None or name in seen.instances:
         return None
-    if not _lives(pod) or seen.node_lost(pod):
+    # A pod that was made anew under the writer's name never had a server that could be in doubt.
+    if not _lives(pod) or not pod.server_running or seen.node_lost(pod):
         return None
     if seen.silent_seconds.get(name, 0.0) >= WRITER_SILENCE_SECONDS:
         return None

@@ -131,6 +131,14 @@ class Pod:
         for process in users_of(self.data) if self.data.exists() else []:
             _signal(process, signal.SIGKILL)
 
+    def terminate(self, deadline_seconds: float) -> int:
+        """As the kubelet does: SIGTERM, and its exit code."""
+        assert self.process is not None, f"{self.name} does not run"
+        self.process.terminate()
+        status = self.process.wait(deadline_seconds)
+        self.process = None
+        return status
+
     def postmaster(self) -> int:
         """The process id of the pod's PostgreSQL."""
         return int((self.data / "postmaster.pid").read_text().splitlines()[0])
@@ -164,6 +172,7 @@ class Volume:
             self._pod("storage", slot, f"127.0.10.{slot + 1}") for slot in range(SLOT_COUNT)
         ]
         self.instances: dict[int, Pod] = {}
+        self._deleted: list[Pod] = []
         self.birth = BirthRecord(
             volume_id=VolumeId("vol-test"),
             identities=tuple(Identity(f"s{slot}_test") for slot in range(SLOT_COUNT)),
@@ -246,7 +255,8 @@ class Volume:
         """The pod and its cache are gone."""
         pod = self.instances.pop(number)
         pod.kill()
-        shutil.rmtree(pod.home)
+        shutil.rmtree(pod.home / "disk")
+        self._deleted.append(pod)
 
     async def open(self, pod: Pod, reason: str = "test") -> InstanceStatus:
         """Ask once and wait until it is the writer."""
@@ -307,7 +317,7 @@ class Volume:
 
     def print_logs(self) -> None:
         """The story of a failed test, pod by pod."""
-        for pod in [*self.instances.values(), *self.storage]:
+        for pod in [*self._deleted, *self.instances.values(), *self.storage]:
             print(f"--- {pod.name}")
             lines = pod.log_file.read_text(errors="replace").splitlines()
             told = [line for line in lines if '"backend": "walsender"' not in line]

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -57,6 +57,7 @@ class Supervisor:
     async def run(self, shut_down: Callable[[], Awaitable[None]], grace_seconds: float) -> int:
         """Wait for a signal or a fatal crash, shut down in order; the process's exit code."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_note_loop_error)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         if os.getpid() == 1:
@@ -72,6 +73,7 @@ class Supervisor:
         except TimeoutError:
             log.error("orderly stop took longer than its grace; what is left is killed with us")
             return 1
+        log.info("stopped in order")
         return 1 if self._failed else 0
 
     async def _guard(
@@ -86,6 +88,15 @@ class Supervisor:
                 self.fail()
                 return None
             await asyncio.sleep(_RESTART_PAUSE_SECONDS)
+
+
+def _note_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Errors that no task owns; a TLS connection that we aborted ourselves is none."""
+    error = context.get("exception")
+    if isinstance(error, RuntimeError) and "the handler is closed" in str(error):
+        log.debug("aborted connection", reason=str(error))
+        return
+    loop.default_exception_handler(context)
 
 
 async def reap_orphans() -> None:

@@ -8,28 +8,15 @@ the API server is away the data is safe; the slices follow once it is back.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, Final
-
-import aiohttp
-from kubernetes.aio.client import (
-    ApiClient,
-    ApiException,
-    CoreV1Api,
-    DiscoveryV1Api,
-    V1EndpointSlice,
-)
 
 from aurora_operator.api.labels import COMPONENT_INSTANCE, TERM, cluster_selector
 from aurora_operator.core.lsn import Term
+from aurora_operator.kube.in_pod import ApiRefused, PodApi
 
-_CALL_TIMEOUT_SECONDS: Final = 3.0
 _CONFLICTS_MAX: Final = 5
-UNREACHABLE: Final = (ApiException, aiohttp.ClientError, OSError, TimeoutError)
-"""What a call to the API server may raise."""
 
 
 @dataclass(frozen=True, order=True)
@@ -55,32 +42,27 @@ class SliceOutcome:
 class EndpointSlices:
     """Reads and writes the slices of one namespace."""
 
-    def __init__(self, api: ApiClient, namespace: str) -> None:
-        self._discovery = DiscoveryV1Api(api)
-        self._core = CoreV1Api(api)
+    def __init__(self, api: PodApi, namespace: str) -> None:
+        self._api = api
         self._namespace = namespace
 
     async def point(
         self, name: str, targets: Sequence[EndpointTarget], port: int, term: Term
     ) -> SliceOutcome:
         """Let the slice ``name`` name exactly ``targets``, unless a higher term set it."""
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{self._namespace}/endpointslices/{name}"
         for _ in range(_CONFLICTS_MAX):
-            async with asyncio.timeout(_CALL_TIMEOUT_SECONDS):
-                found = await self._discovery.read_namespaced_endpoint_slice(name, self._namespace)
-            body = self._discovery.api_client.sanitize_for_serialization(found)
-            set_by = int((body["metadata"].get("annotations") or {}).get(TERM) or 0)
+            found = await self._api.get(path)
+            set_by = int((found["metadata"].get("annotations") or {}).get(TERM) or 0)
             if set_by > term:
                 return SliceOutcome(False, True, f"{name} belongs to term {set_by} already")
-            wanted = wanted_slice(body, targets, port, term)
-            if wanted == body:
+            wanted = wanted_slice(found, targets, port, term)
+            if wanted == found:
                 return SliceOutcome(False, False, f"{name} is as it should be")
             try:
-                async with asyncio.timeout(_CALL_TIMEOUT_SECONDS):
-                    await self._discovery.replace_namespaced_endpoint_slice(
-                        name, self._namespace, V1EndpointSlice.model_validate(wanted)
-                    )
-            except ApiException as error:
-                if error.status != HTTPStatus.CONFLICT:
+                await self._api.replace(path, wanted)
+            except ApiRefused as error:
+                if not error.is_conflict:
                     raise
                 continue
             pods = ", ".join(target.pod for target in targets) or "nobody"
@@ -89,11 +71,10 @@ class EndpointSlices:
 
     async def ready_instances(self, cluster: str) -> list[EndpointTarget]:
         """The cluster's instance pods that Kubernetes calls ready, in order of name."""
-        async with asyncio.timeout(_CALL_TIMEOUT_SECONDS):
-            pods = await self._core.list_namespaced_pod(
-                self._namespace, label_selector=cluster_selector(cluster, COMPONENT_INSTANCE)
-            )
-        body = self._core.api_client.sanitize_for_serialization(pods)
+        pods = await self._api.get(
+            f"/api/v1/namespaces/{self._namespace}/pods",
+            {"labelSelector": cluster_selector(cluster, COMPONENT_INSTANCE)},
+        )
         return sorted(
             EndpointTarget(
                 pod["metadata"]["name"],
@@ -101,7 +82,7 @@ class EndpointSlices:
                 pod["metadata"]["uid"],
                 pod["spec"].get("nodeName"),
             )
-            for pod in body["items"]
+            for pod in pods["items"]
             if _is_ready(pod)
         )
 

@@ -7,24 +7,18 @@ type, so that the kubelet's own conditions stay as they are.
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
-from typing import Final
-
-from kubernetes.aio.client import ApiClient, CoreV1Api
 
 from aurora_operator.api.labels import SERVER_RUNNING
-
-_CALL_TIMEOUT_SECONDS: Final = 3.0
+from aurora_operator.kube.in_pod import PodApi
 
 
 class OwnPod:
     """The pod that this agent is process 1 of."""
 
-    def __init__(self, api: ApiClient, namespace: str, name: str) -> None:
-        self._core = CoreV1Api(api)
-        self._namespace = namespace
-        self._name = name
+    def __init__(self, api: PodApi, namespace: str, name: str) -> None:
+        self._api = api
+        self._path = f"/api/v1/namespaces/{namespace}/pods/{name}/status"
 
     async def set_server_running(self, running: bool, sentence: str) -> None:
         """Set the condition; raises what the API server answers."""
@@ -35,10 +29,4 @@ class OwnPod:
             "message": sentence,
             "lastTransitionTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
-        async with asyncio.timeout(_CALL_TIMEOUT_SECONDS):
-            await self._core.patch_namespaced_pod_status(
-                self._name,
-                self._namespace,
-                {"status": {"conditions": [condition]}},
-                _content_type="application/strategic-merge-patch+json",
-            )
+        await self._api.merge(self._path, {"status": {"conditions": [condition]}})

@@ -163,6 +163,62 @@ async def test_writes_go_on_without_two_copies_and_wait_without_three(healthy: V
     assert None not in positions
 
 
+async def test_a_terminated_writer_ends_in_order_and_a_replica_opens(healthy: Volume) -> None:
+    writer, replica = await writer_and_replica(healthy)
+    async with Inserts(healthy) as inserts:
+        await inserts.wait_acknowledged(50, 30)
+        assert await asyncio.to_thread(writer.terminate, 10) == 0
+        await healthy.open(replica, "the writer's pod is deleted")
+        await inserts.wait_acknowledged(50, 20)
+    assert inserts.longest_outage_seconds() < WRITER_DEADLINE_SECONDS
+    await check_rows(inserts, healthy, replica)
+    healthy.delete_instance(int(writer.name[-1]))
+
+
+async def test_a_writer_whose_container_restarted_waits_and_then_follows(healthy: Volume) -> None:
+    """Same pod, same disk, new process 1: its mark says that its data is unharmed (rule 11)."""
+    writer, replica = await writer_and_replica(healthy)
+    async with Inserts(healthy) as inserts:
+        await inserts.wait_acknowledged(50, 30)
+        writer.kill()
+        writer.start()
+        status = await healthy.wait_role(writer, InstanceRole.STOPPED, 20)
+        assert status.restartable
+        await healthy.open(replica, "the writer's container restarted")
+        await inserts.wait_acknowledged(50, 20)
+    await check_rows(inserts, healthy, replica)
+    await healthy.wait_role(writer, InstanceRole.REPLICA, 30)
+
+
+async def test_every_storage_pod_restarts_under_the_writer(healthy: Volume) -> None:
+    writer, _ = await writer_and_replica(healthy)
+    async with Inserts(healthy) as inserts:
+        await inserts.wait_acknowledged(50, 30)
+        for pod in healthy.storage:
+            pod.kill()
+        for pod in healthy.storage:
+            pod.start()
+        await inserts.wait_acknowledged(50, 40)
+    await wait_until("six copies stream", lambda: all_stream(healthy), 30)
+    await check_rows(inserts, healthy, writer)
+
+
+async def test_everything_is_killed_at_once(healthy: Volume) -> None:
+    """A power cut: six copies come back from their disks, a new instance opens."""
+    async with Inserts(healthy) as inserts:
+        await inserts.wait_acknowledged(100, 30)
+        for pod in healthy.storage:
+            pod.kill()
+        for number in list(healthy.instances):
+            healthy.delete_instance(number)
+        for pod in healthy.storage:
+            pod.start()
+        fresh = healthy.add_instance(9)
+        await healthy.open(fresh, "power is back")
+        await inserts.wait_acknowledged(50, 20)
+    await check_rows(inserts, healthy, fresh)
+
+
 async def test_a_frozen_writer_is_replaced_and_follows_after_the_thaw(healthy: Volume) -> None:
     writer, replica = await writer_and_replica(healthy)
     async with Inserts(healthy) as inserts:
@@ -198,7 +254,7 @@ async def test_all_instances_lost(healthy: Volume) -> None:
         for number in list(healthy.instances):
             healthy.delete_instance(number)
         begun = time.monotonic()
-        fresh = healthy.add_instance(7)
+        fresh = healthy.add_instance(8)
         await healthy.open(fresh, "every instance was lost")
         print(f"all instances lost: open again after {time.monotonic() - begun:.2f} s")
         await inserts.wait_acknowledged(50, 20)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from kubernetes.aio.client import ApiClient, Configuration
 
 from aurora_operator.api.labels import SERVER_RUNNING, TERM
 from aurora_operator.core.lsn import Term
 from aurora_operator.kube.endpoints import EndpointSlices, EndpointTarget
+from aurora_operator.kube.in_pod import PodApi
 from aurora_operator.kube.own_pod import OwnPod
 
 HOST, PORT = "127.7.8.1", 18443
@@ -85,15 +85,13 @@ async def api() -> AsyncIterator[FakeApi]:
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[ApiClient]:
-    configuration = Configuration()
-    configuration.host = f"http://{HOST}:{PORT}"
-    client = ApiClient(configuration)
+async def client() -> AsyncIterator[PodApi]:
+    client = PodApi(f"http://{HOST}:{PORT}", None, None)
     yield client
-    await client.close()  # type: ignore[no-untyped-call]
+    await client.close()
 
 
-async def test_a_writer_points_the_slice_at_itself(api: FakeApi, client: ApiClient) -> None:
+async def test_a_writer_points_the_slice_at_itself(api: FakeApi, client: PodApi) -> None:
     outcome = await EndpointSlices(client, "ns").point("shop-writer", [OWN], 5433, Term(3))
     assert outcome.moved
     assert api.slice["metadata"]["annotations"][TERM] == "3"
@@ -102,14 +100,14 @@ async def test_a_writer_points_the_slice_at_itself(api: FakeApi, client: ApiClie
     assert [e["addresses"] for e in api.slice["endpoints"]] == [["10.0.0.1"]]
 
 
-async def test_asserting_again_writes_nothing(api: FakeApi, client: ApiClient) -> None:
+async def test_asserting_again_writes_nothing(api: FakeApi, client: PodApi) -> None:
     slices = EndpointSlices(client, "ns")
     await slices.point("shop-writer", [OWN], 5432, Term(3))
     outcome = await slices.point("shop-writer", [OWN], 5432, Term(3))
     assert (outcome.moved, api.writes) == (False, 1)
 
 
-async def test_a_higher_term_is_never_overwritten(api: FakeApi, client: ApiClient) -> None:
+async def test_a_higher_term_is_never_overwritten(api: FakeApi, client: PodApi) -> None:
     slices = EndpointSlices(client, "ns")
     await slices.point("shop-writer", [OWN], 5432, Term(4))
     other = EndpointTarget("shop-instance-2", "10.0.0.2")
@@ -118,13 +116,13 @@ async def test_a_higher_term_is_never_overwritten(api: FakeApi, client: ApiClien
     assert api.slice["metadata"]["annotations"][TERM] == "4"
 
 
-async def test_a_conflict_is_read_again(api: FakeApi, client: ApiClient) -> None:
+async def test_a_conflict_is_read_again(api: FakeApi, client: PodApi) -> None:
     api.conflicts = 2
     outcome = await EndpointSlices(client, "ns").point("shop-writer", [OWN], 5432, Term(3))
     assert outcome.moved
 
 
-async def test_only_ready_pods_that_stay_are_replicas(api: FakeApi, client: ApiClient) -> None:
+async def test_only_ready_pods_that_stay_are_replicas(api: FakeApi, client: PodApi) -> None:
     api.pods = [
         _pod("shop-instance-3", ready="True"),
         _pod("shop-instance-2", ready="True"),
@@ -135,7 +133,7 @@ async def test_only_ready_pods_that_stay_are_replicas(api: FakeApi, client: ApiC
     assert [target.pod for target in found] == ["shop-instance-2", "shop-instance-3"]
 
 
-async def test_the_condition_is_patched_by_type(api: FakeApi, client: ApiClient) -> None:
+async def test_the_condition_is_patched_by_type(api: FakeApi, client: PodApi) -> None:
     await OwnPod(client, "ns", "p").set_server_running(False, "it was killed")
     [(content_type, body)] = api.patches
     assert content_type == "application/strategic-merge-patch+json"

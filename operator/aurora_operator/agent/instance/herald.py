@@ -11,13 +11,12 @@ import asyncio
 from typing import Final, Protocol
 
 import structlog
-from kubernetes.aio.client import ApiClient
-from kubernetes.aio.config import load_incluster_config
 
 from aurora_operator.agent.place import Place
 from aurora_operator.api.agent_config import AgentConfig
 from aurora_operator.core.lsn import Term
-from aurora_operator.kube.endpoints import UNREACHABLE, EndpointSlices, EndpointTarget
+from aurora_operator.kube.endpoints import EndpointSlices, EndpointTarget
+from aurora_operator.kube.in_pod import UNREACHABLE, PodApi
 from aurora_operator.kube.own_pod import OwnPod
 
 log = structlog.get_logger()
@@ -64,7 +63,7 @@ class SilentHerald:
 class KubernetesHerald:
     """Sets the pod's condition and moves the EndpointSlices."""
 
-    def __init__(self, api: ApiClient, place: Place, config: AgentConfig) -> None:
+    def __init__(self, api: PodApi, place: Place, config: AgentConfig) -> None:
         self._api = api
         self._place = place
         self._config = config
@@ -76,8 +75,7 @@ class KubernetesHerald:
     @classmethod
     def in_cluster(cls, place: Place, config: AgentConfig) -> KubernetesHerald:
         """With the pod's own ServiceAccount."""
-        load_incluster_config()  # type: ignore[no-untyped-call]
-        return cls(ApiClient(), place, config)
+        return cls(PodApi.in_cluster(), place, config)
 
     async def run(self) -> None:
         """Set the condition whenever it should change; the newest wish wins."""
@@ -116,7 +114,7 @@ class KubernetesHerald:
 
     async def close(self) -> None:
         """End all connections."""
-        await self._api.close()  # type: ignore[no-untyped-call]
+        await self._api.close()
 
     async def _point(self, term: Term) -> None:
         config, place = self._config, self._place

@@ -260,7 +260,6 @@ def test_rule_5_log_of_the_new_term_goes_on_behind_the_cut(tmp_path: Path) -> No
     [
         pytest.param(90, 1, "adopted history", id="byte-of-the-dead-term"),
         pytest.param(90, 8, "adopted history", id="byte-of-an-unknown-term"),
-        pytest.param(80, 1, "nothing was written", id="over-the-fork"),
     ],
 )
 def test_rule_1_log_must_be_of_the_adopted_term(
@@ -277,6 +276,8 @@ def test_a_fetch_from_a_peer_may_cross_terms_one_by_one(tmp_path: Path) -> None:
     store = born(tmp_path)
     store.promise(promise(7), lambda: None)
     store.adopt(adoption(7, 140))
+    with pytest.raises(LogRefused, match="adopted history"):
+        write(store, 100, 141, 1)
     write(store, 100, 140, 1)
     write(store, 140, 180, 7)
     assert reopen(tmp_path).view().log_term == 7
@@ -443,6 +444,18 @@ def test_a_copy_that_lost_log_is_failed(tmp_path: Path) -> None:
     write(store, 90, 300, 7)
     store.close()
     (tmp_path / "log" / f"{int(at(256)):016X}.log").unlink()
+    assert reopen(tmp_path).state is CopyState.FAILED
+
+
+def test_a_copy_that_lost_log_which_a_promise_answered_for_is_failed(tmp_path: Path) -> None:
+    """H17: the candidate chose by that answer."""
+    store = following(tmp_path)
+    write(store, 90, 110, 7)
+    write(store, 110, 130, 7)
+    assert store.promise(promise(8), lambda: None) is None
+    store.close()
+    file = tmp_path / "log" / f"{int(at(0)):016X}.log"
+    file.write_bytes(file.read_bytes()[:-1])
     assert reopen(tmp_path).state is CopyState.FAILED
 
 

@@ -20,7 +20,7 @@ from aurora_operator.volume.files import Files
 from aurora_operator.volume.frames import HEADER_BYTES
 from aurora_operator.volume.log_store import LogStore
 from support.copies import at
-from support.crash import DONE, QuickFiles, every_cut
+from support.crash import DONE, CrashingFiles, QuickFiles, every_cut
 
 SEGMENT = 256
 ONE = Term(1)
@@ -136,6 +136,19 @@ def test_every_crash_while_writing_keeps_what_was_synced(tmp_path: Path) -> None
         assert read_all(again) == content(0, again.end - at(0)), what
         cuts += 1
     assert cuts > 50
+
+
+def test_rule_5_what_is_found_at_start_is_made_durable_before_it_counts(tmp_path: Path) -> None:
+    """H15: the process died, the system did not, and the power goes after the restart."""
+    root = tmp_path / "root"
+    root.mkdir()
+    files = CrashingFiles(root)
+    write(reopen(root / "log", files=files), 0, 40)
+    reopen(root / "log", files=files).append(at(40), content(40, 40), ONE)
+    counted = reopen(root / "log", files=files).durable_end
+    assert counted == at(80)
+    for found in files.survivors(tmp_path):
+        assert reopen(found / "log").end >= counted, found.name
 
 
 @pytest.mark.parametrize("cut", [30, 256, 300, 512])

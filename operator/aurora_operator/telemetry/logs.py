@@ -1,7 +1,7 @@
 """One log format for all processes: a JSON object a line, on standard output.
 
-Each line says which cluster and pod it comes from, and the term it is about; everything else
-stands in named fields beside an event that reads as a phrase. Log lines of libraries take the same
+Each line says which cluster and pod it comes from; everything else, the term above all, stands in
+named fields beside an event that reads as a phrase. Log lines of libraries take the same
 way. Levels: ``error`` means a person should look; ``warning`` that something was refused or lost
 and is being handled; ``info`` tells what happens to the volume; ``debug`` is for developers.
 """
@@ -13,8 +13,6 @@ import sys
 
 import structlog
 from structlog.contextvars import bind_contextvars, merge_contextvars
-
-from aurora_operator.core.lsn import Term
 
 
 def configure_logging(level: str, *, cluster: str | None = None, pod: str | None = None) -> None:
@@ -46,11 +44,3 @@ def configure_logging(level: str, *, cluster: str | None = None, pod: str | None
     root.setLevel(level.upper())
     about = {"cluster": cluster, "pod": pod}
     bind_contextvars(**{name: value for name, value in about.items() if value is not None})
-
-
-def bind_term(term: Term) -> None:
-    """From now on the lines of this task, and of tasks it starts, say that they are about ``term``.
-
-    Bind in the task that belongs to the term; a line that names a term itself wins.
-    """
-    bind_contextvars(term=term)

@@ -105,11 +105,6 @@ class GateServer:
         names = (s.getsockname() for server in self._servers for s in server.sockets)
         return next(int(name[1]) for name in names if isinstance(name, tuple))
 
-    @property
-    def session_count(self) -> int:
-        """How many standbys are connected."""
-        return len(self._sessions)
-
     def notify(self) -> None:
         """Call when the VDL moved, the own log moved, or history or promise changed (T6)."""
         for session in self._sessions:

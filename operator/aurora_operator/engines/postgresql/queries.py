@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,14 +184,6 @@ class Sql:
             await self.rows("SELECT pg_terminate_backend(%s, 5000)", [process])
         await self.rows("SELECT pg_drop_replication_slot(%s)", [name])
 
-    async def end_walsender(self, identity: Identity) -> None:
-        """End the stream of one copy, so that its next connection finds the slot free."""
-        await self.rows(
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
-            " WHERE slot_name = %s AND active_pid IS NOT NULL",
-            [str(identity)],
-        )
-
     async def wait_setting(self, name: str, value: str, *, timeout_seconds: float = 5.0) -> None:
         """Wait until a reload took effect here.
 
@@ -241,14 +233,6 @@ class Sql:
             " FROM pg_control_system()"
         )
         return str(rows[0][0]), str(rows[0][1])
-
-    async def copies_in_sync_list(self) -> Mapping[str, Lsn]:
-        """The walsenders that count for commits, and what each copy has reported."""
-        rows = await self.rows(
-            "SELECT application_name, flush_lsn FROM pg_stat_replication"
-            " WHERE sync_state IN ('quorum', 'sync') AND flush_lsn IS NOT NULL"
-        )
-        return {str(name): Lsn.parse(lsn) for name, lsn in rows}
 
 
 @contextmanager

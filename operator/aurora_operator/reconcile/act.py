@@ -205,7 +205,10 @@ class Actor:
         self._memory.openings_asked += 1
         OPENINGS_ASKED.inc()
         answer = await agents.open(sight.addresses[instance], OpenAsk(reason=reason))
-        _LOG.info(
+        ask = (instance, reason, answer.sentence)
+        tell = _LOG.debug if ask == self._memory.last_ask else _LOG.info
+        self._memory.last_ask = ask
+        tell(
             "asked to open",
             instance=instance,
             reason=reason,

@@ -33,7 +33,7 @@ from aurora_operator.reconcile import views
 from aurora_operator.reconcile.act import Actor, Outcome
 from aurora_operator.reconcile.agents import AgentUnreachable
 from aurora_operator.reconcile.events import EventTeller
-from aurora_operator.reconcile.observe import ClusterName, Observer, Surroundings
+from aurora_operator.reconcile.observe import ClusterName, InvalidCluster, Observer, Surroundings
 from aurora_operator.reconcile.sight import Memory, Sight
 from aurora_operator.reconcile.status import build_status
 from aurora_operator.reconcile.support import SupportKeeper
@@ -93,6 +93,9 @@ class ClusterLoop:
                     with CYCLE_SECONDS.time():
                         wait_seconds = await self.step()
                     errors = 0
+                except InvalidCluster as error:
+                    wait_seconds = _ERROR_SECONDS_MAX
+                    await self._tell_invalid(error)
                 except (KubeError, AgentUnreachable) as error:
                     errors += 1
                     CYCLE_FAILURES.inc()
@@ -113,6 +116,27 @@ class ClusterLoop:
             await asyncio.gather(reflexes, return_exceptions=True)
             if self._memory.agents is not None:
                 await self._memory.agents.close()
+
+    async def _tell_invalid(self, error: InvalidCluster) -> None:
+        """A condition, so that somebody who looks at the cluster learns why nothing happens."""
+        manifest = error.manifest
+        status = dict(manifest.get("status") or {})
+        others = [one for one in status.get("conditions") or () if one["type"] != "SpecAccepted"]
+        condition = {
+            "type": "SpecAccepted",
+            "status": "False",
+            "reason": "Unreadable",
+            "message": str(error),
+            "lastTransitionTime": self._now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        _LOG.error("cluster unreadable", aurora_cluster=str(self.cluster), error=str(error))
+        status["conditions"] = [*others, condition]
+        try:
+            await self._kube.replace_status(
+                Kind.CLUSTER, self.cluster.namespace, {**manifest, "status": status}
+            )
+        except KubeError as failure:
+            _LOG.warning("status not written", error=str(failure))
 
     async def _react_for_ever(self) -> None:
         while True:

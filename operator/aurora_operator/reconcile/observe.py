@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import structlog
+from pydantic import ValidationError
 
 from aurora_operator.api import labels
 from aurora_operator.api.agent_config import AgentConfig
-from aurora_operator.api.cluster import AuroraCluster, ClusterSpec
+from aurora_operator.api.cluster import AuroraCluster
+from aurora_operator.core.cluster.failover import open_writer
 from aurora_operator.core.cluster.observation import (
     ClaimView,
     ClusterObservation,
-    CopyView,
     InstanceView,
     NodeView,
     PodView,
@@ -31,8 +31,10 @@ from aurora_operator.core.cluster.placement import place_slots
 from aurora_operator.core.names import InstanceName, Slot
 from aurora_operator.kube.api import Kind, KubeApi, NotFound
 from aurora_operator.reconcile import views
-from aurora_operator.reconcile.agents import AgentAddress, AgentsFactory, AgentUnreachable
+from aurora_operator.reconcile.agents import AgentAddress, AgentsFactory
+from aurora_operator.reconcile.asking import addresses_of, ask_copies, ask_instances
 from aurora_operator.reconcile.certificates import Authority
+from aurora_operator.reconcile.passwords import read_user_password
 from aurora_operator.reconcile.sight import Memory, Sight
 from aurora_operator.resources.config import AGENT_CONFIG_KEY
 from aurora_operator.resources.context import ClusterContext
@@ -43,11 +45,11 @@ Manifest = dict[str, Any]
 
 AGENT_SECONDS: Final = 2.0
 """Time limit of a status question in an ordinary cycle."""
+RECONNECT_SECONDS: Final = 24 * 3600.0
+"""The operator's own certificates live in memory; none of them comes near its end."""
 REFLEX_AGENT_SECONDS: Final = 0.3
 """And when only the question is who opens: whoever is slower is not a candidate this time."""
 
-_PASSWORD_LENGTH_MIN: Final = 8
-_PASSWORD_LENGTH_MAX: Final = 128
 _OTHER_KINDS: Final = (
     Kind.SERVICE,
     Kind.CONFIG_MAP,
@@ -58,7 +60,6 @@ _OTHER_KINDS: Final = (
     Kind.ROLE,
     Kind.BINDING,
 )
-_LOG = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,36 @@ class Surroundings:
     log_level: str = "info"
 
 
+class InvalidCluster(Exception):
+    """The AuroraCluster holds what this operator cannot read: its CRD is older or younger."""
+
+    def __init__(self, manifest: Manifest, error: ValidationError) -> None:
+        told = "; ".join(
+            f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()
+        )
+        super().__init__(
+            f"the AuroraCluster cannot be read ({told}). Nothing is changed and what runs goes on. "
+            "Install the CRD of this operator's release, then correct the fields"
+        )
+        self.manifest = manifest
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What the API server told in one cycle."""
+
+    pods: Sequence[Manifest]
+    claims: Sequence[Manifest]
+    slices: Sequence[Manifest]
+    nodes: Sequence[Manifest]
+    classes: Sequence[Manifest]
+    config: Manifest | None
+    authority: Manifest | None
+    password: str | None
+    password_problem: str | None
+    others: int
+
+
 class Observer:
     """Takes snapshots of one cluster."""
 
@@ -93,12 +124,42 @@ class Observer:
 
     async def observe(self) -> Sight | None:
         """The whole snapshot; ``None`` when the AuroraCluster is gone."""
-        name, namespace = self._cluster.name, self._cluster.namespace
         try:
-            manifest = await self._kube.get(Kind.CLUSTER, namespace, name)
+            manifest = await self._kube.get(
+                Kind.CLUSTER, self._cluster.namespace, self._cluster.name
+            )
         except NotFound:
             return None
-        cluster = AuroraCluster.model_validate(manifest)
+        try:
+            cluster = AuroraCluster.model_validate(manifest)
+        except ValidationError as error:
+            raise InvalidCluster(manifest, error) from error
+        read = await self._read(manifest, cluster)
+        await self._connect(read.authority)
+        context = ClusterContext(
+            self._cluster.name,
+            self._cluster.namespace,
+            manifest["metadata"]["uid"],
+            cluster.spec,
+            self._around.engine_image,
+            self._around.log_level,
+        )
+        addresses = addresses_of(read.pods)
+        observation = await self._listen(self._look(manifest, cluster, context, read), addresses)
+        return Sight(
+            observation=observation,
+            context=context,
+            cluster=cluster,
+            manifest=manifest,
+            agents=self._memory.agents,
+            addresses=addresses,
+            slices={entry["metadata"]["name"]: entry for entry in read.slices},
+            user_password=read.password,
+        )
+
+    async def _read(self, manifest: Manifest, cluster: AuroraCluster) -> _Read:
+        """Everything from the API server."""
+        name, namespace = self._cluster.name, self._cluster.namespace
         selector = labels.cluster_selector(name)
         pods, claims, slices, nodes, classes = await asyncio.gather(
             self._kube.list(Kind.POD, namespace, selector),
@@ -111,67 +172,63 @@ class Observer:
             self._find(Kind.CONFIG_MAP, labels.agent_config_name(name)),
             self._find(Kind.SECRET, labels.ca_secret_name(name)),
         )
-        password, password_problem = await self._user_password(cluster.spec)
+        reference = cluster.spec.master_user_password
+        password: tuple[str | None, str | None] = (None, None)
+        if reference is not None:
+            secret = await self._find(Kind.SECRET, reference.name)
+            password = read_user_password(reference, secret)
+        others = 0
+        if "deletionTimestamp" in manifest["metadata"]:
+            others = await self._count_others(selector)
+        return _Read(pods, claims, slices, nodes, classes, config, authority, *password, others)
+
+    def _look(
+        self, manifest: Manifest, cluster: AuroraCluster, context: ClusterContext, read: _Read
+    ) -> ClusterObservation:
+        """What was read, as decisions see it."""
+        metadata = manifest["metadata"]
         storage_class, class_problem = views.storage_class_view(
-            cluster.spec.storage.storage_class_name, list(classes)
+            cluster.spec.storage.storage_class_name, list(read.classes)
         )
-        await self._connect(authority)
-        context = ClusterContext(
-            name,
-            namespace,
-            manifest["metadata"]["uid"],
-            cluster.spec,
-            self._around.engine_image,
-            self._around.log_level,
-        )
-        deleting = "deletionTimestamp" in manifest["metadata"]
         observation = ClusterObservation(
-            name=name,
-            namespace=namespace,
-            generation=manifest["metadata"].get("generation", 1),
-            deleting=deleting,
-            has_finalizer=labels.FINALIZER in (manifest["metadata"].get("finalizers") or ()),
+            name=self._cluster.name,
+            namespace=self._cluster.namespace,
+            generation=metadata.get("generation", 1),
+            deleting="deletionTimestamp" in metadata,
+            has_finalizer=labels.FINALIZER in (metadata.get("finalizers") or ()),
             spec=views.spec_facts(cluster.spec),
             recorded=views.volume_facts(cluster.status.volume),
-            configured=_configured(config),
+            configured=_configured(read.config),
             remembered=views.remembered(cluster),
-            storage_pods=_storage_pods(pods),
-            instance_pods=_instance_pods(pods),
-            claims=_claims(claims),
-            nodes=self._nodes(nodes),
+            storage_pods=_storage_pods(read.pods),
+            instance_pods=_instance_pods(read.pods),
+            claims=_claims(read.claims),
+            nodes=self._nodes(read.nodes),
             storage_class=storage_class,
             storage_class_problem=class_problem,
-            password_problem=password_problem,
+            password_problem=read.password_problem,
             openings_asked=self._memory.openings_asked,
-            other_objects=await self._count_others(selector) if deleting else 0,
+            other_objects=read.others,
         )
-        observation = replace(observation, outdated_pods=_outdated(context, observation))
-        addresses = _addresses(pods)
+        return replace(observation, outdated_pods=_outdated(context, observation))
+
+    async def _listen(
+        self, seen: ClusterObservation, addresses: Mapping[str, AgentAddress]
+    ) -> ClusterObservation:
+        """The same, with what the agents answer."""
+        agents = self._memory.agents
         copies, instances = await asyncio.gather(
-            self._ask_copies(observation.storage_pods, addresses),
-            self._ask_instances(observation.instance_pods, addresses, AGENT_SECONDS),
+            ask_copies(agents, seen.storage_pods, addresses, AGENT_SECONDS),
+            ask_instances(agents, seen.instance_pods, addresses, AGENT_SECONDS),
         )
-        observation = replace(
-            observation,
+        heard = replace(
+            seen,
             copies=copies,
             instances=instances,
-            silent_seconds=self._silence(observation.instance_pods, instances),
+            silent_seconds=self._silence(seen.instance_pods, instances),
         )
-        return Sight(
-            observation=observation,
-            context=context,
-            cluster=cluster,
-            manifest=manifest,
-            agents=self._memory.agents,
-            addresses=addresses,
-            slices={entry["metadata"]["name"]: entry for entry in slices},
-            instance_pods={
-                pod["metadata"]["name"]: pod
-                for pod in pods
-                if labels.ORDINAL in views.labels_of(pod)
-            },
-            user_password=password,
-        )
+        writerless = self._memory.writerless_seconds(writerless=open_writer(heard) is None)
+        return replace(heard, writerless_seconds=writerless)
 
     async def glance(self, before: Sight) -> Sight:
         """Only the instances anew: enough to decide who opens, and as fast as can be."""
@@ -180,9 +237,11 @@ class Observer:
             self._cluster.namespace,
             labels.cluster_selector(self._cluster.name, labels.COMPONENT_INSTANCE),
         )
-        addresses = _addresses(pods)
+        addresses = addresses_of(pods)
         instance_pods = _instance_pods(pods)
-        instances = await self._ask_instances(instance_pods, addresses, REFLEX_AGENT_SECONDS)
+        instances = await ask_instances(
+            self._memory.agents, instance_pods, addresses, REFLEX_AGENT_SECONDS
+        )
         observation = replace(
             before.observation,
             instance_pods=instance_pods,
@@ -198,32 +257,6 @@ class Observer:
         except NotFound:
             return None
 
-    async def _user_password(self, spec: ClusterSpec) -> tuple[str | None, str | None]:
-        """The user's own password, or what is wrong with it."""
-        reference = spec.master_user_password
-        if reference is None:
-            return None, None
-        where = f"Secret {reference.name}, key {reference.key}"
-        secret = await self._find(Kind.SECRET, reference.name)
-        if secret is None:
-            return None, (
-                f"masterUserPassword names {where}, and there is no such Secret in this namespace. "
-                "Create it, or leave masterUserPassword out to have a password made"
-            )
-        value = secret_content(secret).get(reference.key)
-        if value is None:
-            return None, (
-                f"masterUserPassword names {where}, and the Secret has no such key. Add the key"
-            )
-        password = value.decode(errors="replace").rstrip("\n")
-        fits = _PASSWORD_LENGTH_MIN <= len(password) <= _PASSWORD_LENGTH_MAX
-        if not fits or any(not "!" <= sign <= "~" or sign in '/"@' for sign in password):
-            return None, (
-                f"the password in {where} cannot be used: it needs 8 to 128 printable ASCII "
-                'characters, and none of / " @ or blank'
-            )
-        return password, None
-
     async def _connect(self, secret: Manifest | None) -> None:
         """A client for the agents, made anew when the cluster's authority is another one."""
         memory = self._memory
@@ -233,7 +266,8 @@ class Observer:
         if "ca.crt" not in content or "ca.key" not in content:
             return
         authority = Authority(content["ca.crt"], content["ca.key"])
-        if authority == memory.authority:
+        fresh = memory.now_seconds() - memory.connected_at_seconds < RECONNECT_SECONDS
+        if authority == memory.authority and fresh:
             return
         if memory.agents is not None:
             await memory.agents.close()
@@ -241,6 +275,7 @@ class Observer:
             self._cluster.namespace, self._cluster.name, authority
         )
         memory.authority = authority
+        memory.connected_at_seconds = memory.now_seconds()
 
     async def _count_others(self, selector: str) -> int:
         found = await asyncio.gather(
@@ -258,50 +293,6 @@ class Observer:
             )
             for node in nodes
         )
-
-    async def _ask_copies(
-        self, pods: Mapping[Slot, PodView], addresses: Mapping[str, AgentAddress]
-    ) -> dict[Slot, CopyView]:
-        agents = self._memory.agents
-        if agents is None:
-            return {}
-
-        async def ask(slot: Slot, pod: PodView) -> CopyView | None:
-            if pod.name not in addresses:
-                return None
-            try:
-                status = await agents.fetch_storage_status(addresses[pod.name], AGENT_SECONDS)
-            except AgentUnreachable as error:
-                _LOG.debug("storage agent silent", pod=pod.name, error=str(error))
-                return None
-            return replace(views.copy_view(status), slot=slot)
-
-        answers = await asyncio.gather(*(ask(slot, pod) for slot, pod in pods.items()))
-        return {answer.slot: answer for answer in answers if answer is not None}
-
-    async def _ask_instances(
-        self,
-        pods: Mapping[int, PodView],
-        addresses: Mapping[str, AgentAddress],
-        timeout_seconds: float,
-    ) -> dict[InstanceName, InstanceView]:
-        agents = self._memory.agents
-        if agents is None:
-            return {}
-
-        async def ask(pod: PodView) -> InstanceView | None:
-            # One that ends is no candidate and no writer to rely on: nobody waits for its answer.
-            if pod.name not in addresses or pod.terminating:
-                return None
-            try:
-                status = await agents.fetch_instance_status(addresses[pod.name], timeout_seconds)
-            except AgentUnreachable as error:
-                _LOG.debug("instance agent silent", pod=pod.name, error=str(error))
-                return None
-            return views.instance_view(status)
-
-        answers = await asyncio.gather(*(ask(pod) for pod in pods.values()))
-        return {answer.name: answer for answer in answers if answer is not None}
 
     def _silence(
         self, pods: Mapping[int, PodView], answers: Mapping[InstanceName, InstanceView]
@@ -333,15 +324,6 @@ def _instance_pods(pods: Sequence[Manifest]) -> dict[int, PodView]:
 def _claims(claims: Sequence[Manifest]) -> dict[Slot, ClaimView]:
     found = (views.claim_view(claim) for claim in claims)
     return {view.slot: view for view in found if view is not None}
-
-
-def _addresses(pods: Sequence[Manifest]) -> dict[str, AgentAddress]:
-    """Where the agents of running pods listen."""
-    return {
-        pod["metadata"]["name"]: AgentAddress(pod["metadata"]["name"], pod["status"]["podIP"])
-        for pod in pods
-        if (pod.get("status") or {}).get("podIP") and pod["status"].get("phase") == "Running"
-    }
 
 
 def _configured(config_map: Manifest | None) -> VolumeFacts | None:

@@ -28,7 +28,6 @@ class Sight:
     addresses: Mapping[str, AgentAddress]
     slices: Mapping[str, Manifest]
     """The EndpointSlices, read before any agent was asked."""
-    instance_pods: Mapping[str, Manifest]
     user_password: str | None = None
 
 
@@ -42,8 +41,12 @@ class Memory:
     now_seconds: Callable[[], float]
     silent_since: dict[str, float] = field(default_factory=dict)
     unready_since: dict[str, float] = field(default_factory=dict)
+    writerless_since: dict[str, float] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
+    last_ask: tuple[str, ...] = ()
+    """The last ask to open and its answer: asked again it is no news for the log."""
     openings_asked: int = 0
+    connected_at_seconds: float = 0.0
     authority: Authority | None = None
     agents: Agents | None = None
 
@@ -54,6 +57,10 @@ class Memory:
     def unready_seconds(self, node: str, *, unready: bool) -> float:
         """For how long a node has not been ready."""
         return self._lasting(self.unready_since, node, lasts=unready)
+
+    def writerless_seconds(self, *, writerless: bool) -> float:
+        """For how long no writer has been open."""
+        return self._lasting(self.writerless_since, "writer", lasts=writerless)
 
     def _lasting(self, since: dict[str, float], key: str, *, lasts: bool) -> float:
         if not lasts:

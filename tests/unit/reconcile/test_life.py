@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from aurora_operator.api import labels
@@ -224,3 +226,22 @@ def _says(kind: str, reason: str):  # type: ignore[no-untyped-def]  # noqa: ANN2
         return any(entry["type"] == kind and entry["reason"] == reason for entry in conditions)
 
     return check
+
+
+async def test_a_cluster_that_cannot_be_read_says_so_and_is_left_alone(world: World) -> None:
+    await world.apply(replicas=1)
+    loop = world.loop()
+    await world.settle(loop, available)
+    before = {kind: names(world, kind) for kind in Kind}
+    await world.apply(storage={"retainPolicy": "Perhaps"})
+    running = asyncio.create_task(loop.run())
+    try:
+        async with asyncio.timeout(10):
+            while not _says("SpecAccepted", "Unreadable")(
+                world, await world.kube.get(Kind.CLUSTER, world.namespace, "shop")
+            ):
+                await asyncio.sleep(0)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert {kind: names(world, kind) for kind in Kind} == before

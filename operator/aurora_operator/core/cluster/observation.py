@@ -188,6 +188,8 @@ class ClusterObservation:
     """For pods whose agent did not answer: for how long it has not."""
     openings_asked: int = 0
     """Asks to open since a writer was last seen open, by this operator."""
+    writerless_seconds: float = 0.0
+    """How long this operator has seen no open writer."""
     outdated_pods: frozenset[str] = frozenset()
     """Pods whose form differs from what would be built today."""
     other_objects: int = 0

@@ -62,6 +62,8 @@ from aurora_operator.core.names import SLOT_COUNT, InstanceName, Slot
 
 OPENING_SECONDS: Final = 0.2
 """Between two looks while no writer is open: the outage lasts no longer than it must."""
+OPENING_PATIENCE_SECONDS: Final = 30.0
+"""An outage that lasts longer is not shortened by looking five times a second."""
 WORKING_SECONDS: Final = 1.0
 """Between two looks while something is being made."""
 RESTING_SECONDS: Final = 5.0
@@ -282,7 +284,8 @@ def _plan_instances(draft: _Draft) -> None:
     if isinstance(opening, WriterOpen):
         protected.add(opening.writer)
     else:
-        draft.say(opening.reason, OPENING_SECONDS)
+        patient = seen.writerless_seconds > OPENING_PATIENCE_SECONDS
+        draft.say(opening.reason, WORKING_SECONDS if patient else OPENING_SECONDS)
         if not isinstance(opening, WriterInDoubt):
             draft.actions.append(FillEndpoints())
     _plan_repairs(draft)

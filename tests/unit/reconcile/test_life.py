@@ -237,10 +237,10 @@ async def test_a_cluster_that_cannot_be_read_says_so_and_is_left_alone(world: Wo
     running = asyncio.create_task(loop.run())
     try:
         async with asyncio.timeout(10):
-            while not _says("SpecAccepted", "Unreadable")(
-                world, await world.kube.get(Kind.CLUSTER, world.namespace, "shop")
-            ):
+            cluster: Manifest | None = None
+            while not _says("SpecAccepted", "Unreadable")(world, cluster):  # noqa: ASYNC110
                 await asyncio.sleep(0)
+                cluster = await world.kube.get(Kind.CLUSTER, world.namespace, "shop")
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

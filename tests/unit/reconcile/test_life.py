@@ -238,7 +238,7 @@ async def test_a_cluster_that_cannot_be_read_says_so_and_is_left_alone(world: Wo
     try:
         async with asyncio.timeout(10):
             cluster: Manifest | None = None
-            while not _says("SpecAccepted", "Unreadable")(world, cluster):  # noqa: ASYNC110
+            while not _says("SpecAccepted", "Unreadable")(world, cluster):
                 await asyncio.sleep(0)
                 cluster = await world.kube.get(Kind.CLUSTER, world.namespace, "shop")
     finally:

@@ -53,9 +53,8 @@ class Twin:
                 self.durable = number
             case "remove":
                 self.store.remove_before(at(number))
-                self.begin = int(self.store.begin - at(0))
-                assert self.begin % SEGMENT == 0
-                assert self.begin <= max(0, min(number, length))
+                last_segment = max(0, length - 1) // SEGMENT * SEGMENT
+                self.begin = max(self.begin, min(number // SEGMENT * SEGMENT, last_segment))
             case "reopen":
                 self.store.sync()
                 self.durable = length

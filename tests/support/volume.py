@@ -256,6 +256,7 @@ class Volume:
         pod = self.instances.pop(number)
         pod.kill()
         shutil.rmtree(pod.home / "disk")
+        pod.home = pod.home.rename(pod.home.with_name(f"{pod.name}-deleted-{len(self._deleted)}"))
         self._deleted.append(pod)
 
     async def open(self, pod: Pod, reason: str = "test") -> InstanceStatus:

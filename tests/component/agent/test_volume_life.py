@@ -167,8 +167,9 @@ async def test_a_terminated_writer_ends_in_order_and_a_replica_opens(healthy: Vo
     writer, replica = await writer_and_replica(healthy)
     async with Inserts(healthy) as inserts:
         await inserts.wait_acknowledged(50, 30)
-        assert await asyncio.to_thread(writer.terminate, 10) == 0
+        ended = asyncio.create_task(asyncio.to_thread(writer.terminate, 15))
         await healthy.open(replica, "the writer's pod is deleted")
+        assert await ended == 0
         await inserts.wait_acknowledged(50, 20)
     assert inserts.longest_outage_seconds() < WRITER_DEADLINE_SECONDS
     await check_rows(inserts, healthy, replica)

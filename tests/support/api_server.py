@@ -205,7 +205,8 @@ def _ask(server: ApiServer, method: str, path: str, body: dict[str, Any] | None)
         },
     )
     with urllib.request.urlopen(request, timeout=10, context=context) as answer:
-        return answer.read().decode()
+        text: str = answer.read().decode()
+        return text
 
 
 def _prepare(server: ApiServer) -> None:

@@ -49,5 +49,3 @@ async def make_world(admin: KubeClient, name: str = "test") -> RealWorld:
     world = RealWorld(admin, namespace)
     await world.prepare()
     return world
-
-

@@ -15,7 +15,7 @@ demo: ## From nothing to a running cluster, and kill its writer (KUBE=existing: 
 psql: ## An SQL prompt at the demo's writer
 	@$(TASK) psql
 
-test: ## All that follows down to e2e, with a table of times at the end
+test: ## All of the tests, from lint to e2e, with a table of times; takes the local cluster down last
 	@$(TASK) test
 
 lint: ## Style, types, layers, generated files, house rules

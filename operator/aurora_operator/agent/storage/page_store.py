@@ -110,6 +110,11 @@ class PageStore:
             await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
             failures += 1
 
+    def reload(self) -> None:
+        """Let a running server read its certificate again."""
+        if self._server.running:
+            self._server.reload()
+
     async def close(self) -> None:
         """Stop the server in order: its pages are kept."""
         self._ready = False

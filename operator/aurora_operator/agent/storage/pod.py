@@ -137,6 +137,8 @@ class StoragePod:
             await asyncio.sleep(_UPKEEP_SECONDS)
             self._store.save_known_vdl()
             if self._certificates.refresh():
+                self._gate.reload_certificate()
+                self._page_store.reload()
                 log.info("certificates read again")
 
     def _learn(self, beat: HubBeat) -> bool:

@@ -170,16 +170,6 @@ def leftovers() -> None:
     pytest("-q", "tests/localkube/test_down.py")
 
 
-def ground() -> None:
-    """What every test on the local cluster takes for granted: names, volumes, faults."""
-    pytest("-q", "tests/localkube/test_ground.py")
-
-
-def nothing_left() -> None:
-    """The last part: taking the local cluster down, in whatever state, leaves nothing of it."""
-    pytest("-q", "tests/localkube/test_down.py")
-
-
 def cluster_down() -> None:
     """Take the local Kubernetes down, leaving nothing behind."""
     call_python("-m", "localkube", "down")
@@ -217,13 +207,11 @@ PARTS: Final = (
     Part("lint", lint),
     Part("unit", unit),
     Part("cluster-up", cluster_up),
-    Part("ground", ground, ("cluster-up",)),
     Part("images", images),
     Part("chart", chart, ("cluster-up",)),
     Part("component", component, ("images", "cluster-up")),
     Part("ground", ground, ("cluster-up",)),
     Part("e2e", e2e, ("images", "cluster-up", "chart")),
-    Part("nothing left", nothing_left, ("cluster-up",)),
     Part("leftovers", leftovers, ("cluster-up",)),
 )
 

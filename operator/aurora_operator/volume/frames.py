@@ -11,8 +11,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from aurora_operator.core.lsn import Lsn, Term
 
@@ -20,15 +19,14 @@ MAGIC: Final = b"ALog"
 VERSION: Final = 1
 PAYLOAD_BYTES_MAX: Final = 1024 * 1024
 
-_HEADER: Final = struct.Struct(">4sIIIQQQ")
-"""Magic, version, checksum, payload length, term, position, durable end at the time of writing."""
-_CHECKED: Final = struct.Struct(">IIQQQ")
-"""What the checksum covers of the header: all but the magic and itself."""
-HEADER_BYTES: Final = _HEADER.size
+_FIELDS: Final = struct.Struct(">4sIIQQQ")
+"""Magic, version, payload length, term, position, durable end at the time of writing."""
+_CHECKSUM: Final = struct.Struct(">I")
+"""Of the fields before it and the payload behind it."""
+HEADER_BYTES: Final = _FIELDS.size + _CHECKSUM.size
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame's header, and where in its file it begins."""
 
     offset: int
@@ -50,20 +48,22 @@ class Frame:
 
 def encode(term: Term, lsn: Lsn, durable_end: Lsn, payload: bytes) -> bytes:
     """The header that goes before ``payload``."""
-    checksum = _checksum(VERSION, len(payload), term, lsn, durable_end, payload)
-    return _HEADER.pack(MAGIC, VERSION, checksum, len(payload), term, lsn, durable_end)
+    fields = _FIELDS.pack(MAGIC, VERSION, len(payload), term, lsn, durable_end)
+    return fields + _CHECKSUM.pack(zlib.crc32(payload, zlib.crc32(fields)))
 
 
 def decode(content: bytes | memoryview, offset: int) -> Frame | None:
     """The frame at ``offset``, or ``None`` if no whole and unharmed frame begins there."""
-    if offset + HEADER_BYTES > len(content):
+    payload_at = offset + HEADER_BYTES
+    if payload_at > len(content):
         return None
-    magic, version, checksum, length, term, lsn, durable = _HEADER.unpack_from(content, offset)
-    start = offset + HEADER_BYTES
-    if magic != MAGIC or version != VERSION or start + length > len(content) or length == 0:
+    magic, version, length, term, lsn, durable = _FIELDS.unpack_from(content, offset)
+    end = payload_at + length
+    if magic != MAGIC or version != VERSION or end > len(content) or length == 0:
         return None
-    payload = content[start : start + length]
-    if _checksum(version, length, term, lsn, durable, payload) != checksum:
+    checksum_at = payload_at - _CHECKSUM.size
+    checksum = zlib.crc32(content[payload_at:end], zlib.crc32(content[offset:checksum_at]))
+    if _CHECKSUM.unpack_from(content, checksum_at)[0] != checksum:
         return None
     return Frame(offset, Term(term), Lsn(lsn), length, Lsn(durable))
 
@@ -74,10 +74,3 @@ def find_after(content: bytes, offset: int) -> Iterator[Frame]:
         frame = decode(content, offset)
         if frame is not None:
             yield frame
-
-
-def _checksum(
-    version: int, length: int, term: int, lsn: int, durable: int, payload: bytes | memoryview
-) -> int:
-    header = zlib.crc32(_CHECKED.pack(version, length, term, lsn, durable))
-    return zlib.crc32(payload, header)

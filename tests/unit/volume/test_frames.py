@@ -26,11 +26,11 @@ def test_golden_frame() -> None:
     assert header.hex() == (
         "414c6f67"  # magic
         "00000001"  # version
-        "55f8a1b8"  # checksum
         "00000001"  # length
         "0000000000000007"  # term
         "0000000001000064"  # position
         "000000000100003c"  # durable end
+        "33695abd"  # checksum
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -55,6 +56,7 @@ def pytest_runtest_makereport(
 @pytest.fixture(scope="session")
 def images() -> Images:
     """The images of this checkout as it was when the run began."""
+    shutil.rmtree(BUILD / "e2e-logs", ignore_errors=True)
     cluster.up()
     built = build_images()
     load_images()

@@ -1,0 +1,73 @@
+"""The volume outlives what Kubernetes knows of it: its status, a claim, its size."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from localkube import faults
+from support.aurora import KIND, Aurora
+from support.kube import Kube, Object
+from support.namespaces import MakeNamespace
+from support.traffic import StartTraffic
+from support.waiting import NotYet, wait_for
+
+LIMIT_SECONDS = 90.0
+
+
+def test_storage_grows(kube: Kube, shop: Aurora) -> None:
+    """A larger storage.size reaches every claim, and the file systems behind them."""
+    shop.patch({"storage": {"size": "1200Mi"}})
+
+    def grown() -> None:
+        claims = kube.list("persistentvolumeclaims", shop.namespace)
+        sizes = {c["metadata"]["name"]: c["status"]["capacity"]["storage"] for c in claims}
+        small = {name: size for name, size in sizes.items() if size != "1200Mi"}
+        if small or len(sizes) != 6:
+            raise NotYet(f"still at {small}")
+
+    wait_for("all six claims have grown", grown, timeout_seconds=LIMIT_SECONDS)
+    shop.wait_available()
+
+
+def test_lost_status_and_claim_never_lead_to_a_second_initdb(
+    kube: Kube, make_namespace: MakeNamespace, start_traffic: StartTraffic
+) -> None:
+    """The record is rebuilt from claims and copies; the lost copy stays lost, and no row does."""
+    aurora = Aurora(kube, make_namespace("e2e-lost-status"))
+    aurora.apply(replicas=0)
+    before = aurora.wait_available(replicas=0)
+    traffic = start_traffic(aurora)
+    lost = f"{aurora.name}-storage-5"
+    kube.delete("persistentvolumeclaim", f"data-{lost}", namespace=aurora.namespace)
+    kube.delete("pod", lost, namespace=aurora.namespace)
+    words = ("patch", KIND, aurora.name, "--namespace", aurora.namespace, "--type", "merge")
+    kube.run(*words, "--subresource=status", "--patch", json.dumps({"status": {"volume": None}}))
+
+    def problem(status: Object) -> str | None:
+        volume = status.get("volume") or {}
+        if not volume.get("systemIdentifier") or status.get("copiesReady") != "5/6":
+            return f"volume {volume}, copies {status.get('copiesReady')}"
+        return None
+
+    after = aurora.wait("has its record again", problem, timeout_seconds=LIMIT_SECONDS)
+    assert after["volume"]["volumeID"] == before["volume"]["volumeID"]
+    assert after["volume"]["systemIdentifier"] == before["volume"]["systemIdentifier"]
+    traffic.wait_acked(time.monotonic(), timeout_seconds=10)
+    assert not traffic.verdict()
+
+
+@pytest.mark.full
+def test_a_zone_loses_power_and_writes_go_on(shop: Aurora, start_traffic: StartTraffic) -> None:
+    """Both nodes of a zone without instances are off, then on again; their copies come back."""
+    traffic = start_traffic(shop)
+    nodes = {pod["spec"]["nodeName"][:-1] for pod in shop.pods("instance")}
+    zone = min({"node-a", "node-b", "node-c"} - nodes).replace("node-", "zone-")
+    with faults.killed_nodes(zone):
+        off = time.monotonic()
+        traffic.wait_acked(off + 20, timeout_seconds=40)
+    shop.wait_available(timeout_seconds=LIMIT_SECONDS)
+    assert traffic.longest_outage_seconds(off, off + 20) < 3.0
+    assert not traffic.verdict()

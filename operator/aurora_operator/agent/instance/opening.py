@@ -181,6 +181,7 @@ class _Attempt:
         async with asyncio.timeout(_SESSIONS_SECONDS):
             while await machine.sql.client_sessions() > 0:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_POLL_SECONDS)
+        self._step("readers are out")
         uncapped = False
         stalled_at: Lsn | None = None
         deadline = time.monotonic() + _CATCH_UP_SECONDS
@@ -198,6 +199,7 @@ class _Attempt:
                 raise OpeningFailed(verdict.sentence)
             if facts.received_lsn < choice.scl and not uncapped:
                 gate = self._on.tier.gate(choice.slot)
+                self._step("taking the tail", sentence=verdict.sentence)
                 machine.relay.set_uncapped(self._promise.term, self._attempt_id, gate)
                 uncapped = True
             stalled_at = facts.replayed_lsn
@@ -265,7 +267,7 @@ class _Attempt:
         log.info(
             "opening step",
             step=what,
-            term=self._promise.term,
+            term=self._promise.term or None,
             milliseconds=milliseconds,
             sentence=sentence,
         )

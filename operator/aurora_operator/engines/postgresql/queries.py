@@ -173,11 +173,12 @@ class Sql:
         for name, process in rows:
             if name not in identities:
                 await self._drop_slot(name, process)
-        for identity in identities:
-            if identity not in present:
-                await self.rows(
-                    "SELECT pg_create_physical_replication_slot(%s, true)", [str(identity)]
-                )
+        missing = [str(identity) for identity in identities if identity not in present]
+        if missing:  # one question for all: an opening waits for it
+            await self.rows(
+                "SELECT pg_create_physical_replication_slot(name, true) FROM unnest(%s::text[]) AS name",
+                [missing],
+            )
 
     async def _drop_slot(self, name: str, process: int | None) -> None:
         if process is not None:

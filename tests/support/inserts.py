@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import psycopg
 
-from support.volume import PASSWORD, Volume
+from support.volume import Volume
 
 _RETRY_SECONDS = 0.01
 _INSERT_SECONDS = 30.0
@@ -94,7 +94,7 @@ class Inserts:
             host=",".join(hosts),
             dbname="app",
             user="postgres",
-            password=PASSWORD,
+            password=self._volume.password,
             sslmode="require",
             target_session_attrs="read-write",
             connect_timeout=3,

@@ -177,7 +177,8 @@ class Volume:
             volume_id=VolumeId("vol-test"),
             identities=tuple(Identity(f"s{slot}_test") for slot in range(SLOT_COUNT)),
         )
-        config = AgentConfig(
+        self.password = PASSWORD
+        self._config = AgentConfig(
             cluster=CLUSTER,
             namespace=NAMESPACE,
             storage=tuple(
@@ -190,9 +191,8 @@ class Volume:
             reader_endpoint_slice="shop-reader",
             instance_service="shop-instances",
         )
-        (self.root / "agent.json").write_text(config.model_dump_json())
         (self.root / "master").mkdir()
-        (self.root / "master" / "password").write_text(PASSWORD)
+        self.change()
         operator = self.authority.issue(self.root / "operator", "operator", "operator")
         self._context = Certificates(operator).client()
         self._client: AgentClient | None = None
@@ -243,6 +243,21 @@ class Volume:
             assert answer.granted, answer.sentence
         for pod in self.storage[1:]:
             await self.wait_copy(pod, CopyState.FULL, 60)
+
+    def change(
+        self, *, parameters: dict[str, str] | None = None, password: str | None = None
+    ) -> None:
+        """Write what pods mount, the way the kubelet does: replaced as a whole."""
+        if parameters is not None:
+            self._config = self._config.model_copy(update={"parameters": parameters})
+        self.password = password or self.password
+        contents = {
+            self.root / "agent.json": self._config.model_dump_json(),
+            self.root / "master" / "password": self.password,
+        }
+        for path, text in contents.items():
+            path.with_suffix(".new").write_text(text)
+            path.with_suffix(".new").rename(path)
 
     def add_instance(self, number: int, *, uid: str = "") -> Pod:
         """A new instance pod with an empty cache."""
@@ -310,7 +325,7 @@ class Volume:
             host=pod.ip,
             dbname=database,
             user="postgres",
-            password=PASSWORD,
+            password=self.password,
             sslmode="require",
             connect_timeout=5,
             autocommit=True,

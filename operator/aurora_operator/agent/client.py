@@ -36,6 +36,7 @@ from aurora_operator.api.messages import (
 _PATIENCE_SECONDS: Final = 0.25
 """How long a fresh address is waited for when an old one is known."""
 _STATUS_TIMEOUT_SECONDS: Final = 2.0
+_GOODBYE_SECONDS: Final = 1.0
 _ASK_TIMEOUT_SECONDS: Final = 5.0
 _SLOW_ASK_TIMEOUT_SECONDS: Final = 20.0
 
@@ -184,6 +185,7 @@ class AgentClient:
                     ssl=self._context,
                     server_hostname=agent.pod,
                     compress=0,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=_GOODBYE_SECONDS),
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise AgentUnreachable(agent.pod, _short(error)) from error

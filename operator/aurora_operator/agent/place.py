@@ -62,6 +62,10 @@ class Place:
             listen=listen,
         )
 
+    def read_password(self) -> str:
+        """The master user's password, as its Secret says now."""
+        return (self.master / "password").read_text(encoding="utf-8").rstrip("\n")
+
     def read_config(self) -> AgentConfig:
         """The cluster's configuration as the operator wrote it."""
         return AgentConfig.model_validate_json(self.config_file.read_bytes())

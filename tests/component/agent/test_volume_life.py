@@ -191,6 +191,39 @@ async def test_a_writer_whose_container_restarted_waits_and_then_follows(healthy
     await healthy.wait_role(writer, InstanceRole.REPLICA, 30)
 
 
+async def test_two_frozen_copies_stop_nothing(healthy: Volume) -> None:
+    writer, _ = await writer_and_replica(healthy)
+    frozen = healthy.storage[4:]
+    async with Inserts(healthy) as inserts:
+        await inserts.wait_acknowledged(50, 30)
+        for pod in frozen:
+            pod.freeze()
+        try:
+            # Longer than wal_sender_timeout, so that the writer hangs up on them meanwhile.
+            until = time.monotonic() + 7
+            while time.monotonic() < until:
+                await inserts.wait_acknowledged(20, 10)
+        finally:
+            for pod in frozen:
+                pod.thaw()
+        await wait_until("six copies stream", lambda: all_stream(healthy), 30)
+    await check_rows(inserts, healthy, writer)
+
+
+async def test_a_changed_parameter_and_password_are_taken_over(healthy: Volume) -> None:
+    writer, replica = await writer_and_replica(healthy)
+    healthy.change(parameters={"work_mem": "7MB"}, password="another one")
+
+    async def taken_over() -> bool:
+        shown = []
+        for pod in (writer, replica):
+            async with await healthy.connect(pod) as session:
+                shown.append(await (await session.execute("SHOW work_mem")).fetchone())
+        return shown == [("7MB",), ("7MB",)]
+
+    await wait_until("both show the new value", taken_over, 20)
+
+
 async def test_every_storage_pod_restarts_under_the_writer(healthy: Volume) -> None:
     writer, _ = await writer_and_replica(healthy)
     async with Inserts(healthy) as inserts:

@@ -108,6 +108,26 @@ class Machine:
             self.server.reload()
             await self.sql.wait_setting(_LIST_SETTING, wanted, timeout_seconds=_RELOAD_SECONDS)
 
+    async def renew_lost_slots(self) -> None:
+        """A copy that was away too long lost its slot's log: it gets a new slot.
+
+        The copy itself then takes what it lacks from its peers, and streams on.
+        """
+        rows = await self.sql.rows(
+            "SELECT slot_name, pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+            " WHERE wal_status = 'lost' AND active_pid IS NULL"
+        )
+        if rows:
+            log.warning("slots had lost their log and are made anew", slots=[r[0] for r in rows])
+            await self.sql.ensure_slots(self._config.birth.identities)
+
+    def take_config(self, config: AgentConfig) -> None:
+        """The user's parameters may have changed; those that need a restart wait for one."""
+        self._config = config
+        if self.server.running:
+            self._write_settings()
+            self.server.reload()
+
     async def forget_promotion(self) -> None:
         """No promotion after all: a replica's slots would keep log for nobody."""
         await self.sql.ensure_slots(())
@@ -146,8 +166,7 @@ class Machine:
     async def ensure_database_objects(self) -> None:
         """The master user and the first database are as the cluster says; quick when they are."""
         username = self._config.master_username
-        password = (self._place.master / "password").read_text(encoding="utf-8").rstrip("\n")
-        await ensure_master(self.sql, username, password)
+        await ensure_master(self.sql, username, self._place.read_password())
         if self._config.database_name is not None:
             await ensure_database(self.sql, self._config.database_name, username)
 

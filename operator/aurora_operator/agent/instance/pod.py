@@ -26,6 +26,7 @@ from aurora_operator.api.messages import (
     RestartAsk,
 )
 from aurora_operator.core.names import InstanceName
+from aurora_operator.engines.postgresql.queries import QuestionFailed
 from aurora_operator.telemetry import metrics
 
 log = structlog.get_logger()
@@ -55,6 +56,7 @@ class InstancePod:
             marks=MarkFile(place.disk / "mark.json"),
             herald=herald,
         )
+        self._news = (place.config_file.read_bytes(), place.read_password())
         self._server_identity: tuple[str, str] | None = None
         self._pending_restart: tuple[str, ...] = ()
         operator = frozenset({PeerRole.OPERATOR})
@@ -140,9 +142,26 @@ class InstancePod:
                 if self._machine.server.running:
                     self._machine.server.reload()
             self._measure()
-            if self._instance.role in (InstanceRole.WRITER, InstanceRole.REPLICA):
-                self._server_identity = await self._machine.sql.identity()
-                self._pending_restart = await self._machine.sql.pending_restart()
+            try:
+                await self._take_news()
+                if self._instance.role in (InstanceRole.WRITER, InstanceRole.REPLICA):
+                    self._server_identity = await self._machine.sql.identity()
+                    self._pending_restart = await self._machine.sql.pending_restart()
+            except QuestionFailed as error:  # its end, if that is it, is noticed elsewhere
+                log.info("the server does not answer", reason=str(error))
+
+    async def _take_news(self) -> None:
+        """Parameters or the master password may have changed under us."""
+        news = (self._place.config_file.read_bytes(), self._place.read_password())
+        if news == self._news:
+            if self._instance.role is InstanceRole.WRITER:
+                await self._machine.renew_lost_slots()
+            return
+        log.info("configuration or password changed")
+        self._machine.take_config(self._place.read_config())
+        if self._instance.role is InstanceRole.WRITER:
+            await self._machine.ensure_database_objects()
+        self._news = news
 
     def _measure(self) -> None:
         status = self.status()

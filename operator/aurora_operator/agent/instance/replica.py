@@ -17,14 +17,14 @@ from aurora_operator.agent.instance.machine import Machine
 from aurora_operator.agent.tier import StorageTier
 from aurora_operator.api.messages import CopyState
 from aurora_operator.core.lsn import Lsn
-from aurora_operator.engines.postgresql.queries import ReplayFacts
+from aurora_operator.engines.postgresql.queries import QuestionFailed, ReplayFacts
 
 log = structlog.get_logger()
 
 _SHUT_PERIOD_SECONDS: Final = 0.05
 _PERIOD_SECONDS: Final = 0.5
 _LOST_SECONDS: Final = 30.0
-_LOOK_SECONDS: Final = 20.0
+_WARM_SECONDS: Final = 20.0
 _STATUS_SECONDS: Final = 1.0
 
 
@@ -54,13 +54,10 @@ class Replica:
     async def watch(self) -> None:
         """Look again and again; raises ``CannotFollow``."""
         streamed_at = time.monotonic()
-        looked_at = float("-inf")
+        warmed_at = float("-inf")
         while True:
-            if time.monotonic() - looked_at > _LOOK_SECONDS:
-                looked_at = time.monotonic()
-                await self._keep_connections_warm()
-            self.facts = await self._machine.sql.replay_facts()
-            if self.facts.receiver_streaming:
+            self.facts = await self._look()
+            if self.streaming:
                 streamed_at = time.monotonic()
                 if not self._machine.door.is_open:
                     self._machine.open_door()
@@ -68,10 +65,20 @@ class Replica:
             elif time.monotonic() - streamed_at > _LOST_SECONDS and await self._could_stream():
                 raise CannotFollow(
                     f"no log for {_LOST_SECONDS:.0f} s although full copies answer;"
-                    f" replayed up to {self.facts.replayed_lsn}: a fresh base is needed"
+                    f" replayed up to {self.applied_lsn}: a fresh base is needed"
                 )
+            if time.monotonic() - warmed_at > _WARM_SECONDS:
+                await self._keep_connections_warm()
+                warmed_at = time.monotonic()
             is_open = self._machine.door.is_open
             await asyncio.sleep(_PERIOD_SECONDS if is_open else _SHUT_PERIOD_SECONDS)
+
+    async def _look(self) -> ReplayFacts | None:
+        try:
+            return await self._machine.sql.replay_facts()
+        except QuestionFailed as error:  # its end, if that is it, is noticed elsewhere
+            log.info("the server does not answer", reason=str(error))
+            return None
 
     async def _keep_connections_warm(self) -> None:
         """Two to each storage pod: an opening needs one for the hub and one for its asks."""

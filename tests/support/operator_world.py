@@ -174,27 +174,25 @@ class World:
         """Kubelets run pods, disks appear, servers come up; once."""
         claims = await self.kube.list(Kind.CLAIM, self.namespace)
         self.claims = {claim["metadata"]["name"]: claim for claim in claims}
-        for pod in await self.kube.list(Kind.POD, self.namespace):
-            await self._run_pod(pod)
-        self.pods = {
-            pod["metadata"]["name"]: pod for pod in await self.kube.list(Kind.POD, self.namespace)
-        }
+        pods = [await self._run_pod(pod) for pod in await self.kube.list(Kind.POD, self.namespace)]
+        self.pods = {pod["metadata"]["name"]: pod for pod in pods if pod is not None}
         for pod in self.pods.values():
             if labels.ORDINAL in pod["metadata"]["labels"]:
                 self._come_up(self.servers.setdefault(pod["metadata"]["uid"], Server()))
 
-    async def _run_pod(self, pod: Manifest) -> None:
+    async def _run_pod(self, pod: Manifest) -> Manifest | None:
+        """One step of a pod's life; ``None`` when it is over."""
         metadata = pod["metadata"]
         if "deletionTimestamp" in metadata:
             await self.kube.delete(
                 Kind.POD, self.namespace, metadata["name"], uid=metadata["uid"], grace_seconds=0
             )
-            return
+            return None
         if (pod.get("status") or {}).get("podIP"):
-            return
-        await self.start_pod(pod)
+            return pod
+        return await self.start_pod(pod)
 
-    async def start_pod(self, pod: Manifest) -> None:
+    async def start_pod(self, pod: Manifest) -> Manifest:
         """Bind a pod to a node and report it running and ready."""
         metadata = pod["metadata"]
         number = int(metadata["labels"].get(labels.SLOT) or metadata["labels"][labels.ORDINAL])
@@ -206,7 +204,7 @@ class World:
             "podIP": f"10.0.0.{number + 1}",
             "conditions": [{"type": "Ready", "status": "True"}],
         }
-        await self.kube.replace_status(Kind.POD, self.namespace, bound)
+        return await self.kube.replace_status(Kind.POD, self.namespace, bound)
 
     async def bind(self, pod: Manifest, node: str) -> None:
         """What the scheduler does; overridden where a real API server wants a Binding."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aurora_operator.kube.api import Kind, Manifest
@@ -24,6 +26,15 @@ class RealWorld(World):
                 bound = {**claim, "status": {"phase": "Bound"}}
                 await self.kube.replace_status(Kind.CLAIM, self.namespace, bound)
 
+    async def abandon(self) -> None:
+        """Take the AuroraCluster away, so that no later operator looks after it."""
+        for cluster in await self.kube.list(Kind.CLUSTER, self.namespace):
+            name = cluster["metadata"]["name"]
+            await self.kube.patch(
+                Kind.CLUSTER, self.namespace, name, {"metadata": {"finalizers": []}}
+            )
+            await self.kube.delete(Kind.CLUSTER, self.namespace, name)
+
     async def bind(self, pod: Manifest, node: str) -> None:
         name = pod["metadata"]["name"]
         assert isinstance(self.kube, KubeClient)
@@ -37,8 +48,9 @@ class RealWorld(World):
         await raw(self.kube, "POST", path, binding)
 
 
-async def make_world(admin: KubeClient, name: str = "test") -> RealWorld:
-    """A world in a namespace of its own."""
+@asynccontextmanager
+async def real_world(admin: KubeClient, name: str = "test") -> AsyncIterator[RealWorld]:
+    """A world in a namespace of its own, abandoned at the end."""
     namespace = f"{name}-{uuid.uuid4().hex[:8]}"
     manifest = {
         "apiVersion": "v1",
@@ -48,4 +60,7 @@ async def make_world(admin: KubeClient, name: str = "test") -> RealWorld:
     await raw(admin, "POST", "/api/v1/namespaces", manifest)
     world = RealWorld(admin, namespace)
     await world.prepare()
-    return world
+    try:
+        yield world
+    finally:
+        await world.abandon()

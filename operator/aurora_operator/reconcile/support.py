@@ -1,7 +1,8 @@
 """Keep what stands around the pods as it ought to be: made, repaired, renewed.
 
-All objects of a kind are listed once a cycle and compared with what is wanted; only differing
-fields lead to a write. An object that is in the way and is not ours is never touched.
+All objects of a kind are listed at once and compared with what is wanted, whenever the wishes
+changed and every few seconds besides; only differing fields lead to a write. An object that is in
+the way and is not ours is never touched.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from aurora_operator.reconcile.certificates import (
     organisation_name,
     renew_after,
 )
-from aurora_operator.reconcile.sight import Sight
+from aurora_operator.reconcile.sight import Memory, Sight
 from aurora_operator.resources.context import ClusterContext
 from aurora_operator.resources.diff import differing_fields
 from aurora_operator.resources.secrets import (
@@ -43,6 +44,8 @@ from aurora_operator.resources.support import CREATED_ONCE, build_support
 Manifest = dict[str, Any]
 
 _PASSWORD_LENGTH: Final = 32
+_CHECK_SECONDS: Final = 15.0
+"""Between two comparisons while nothing that these objects depend on has changed."""
 _TLS_KEYS: Final = ("ca.crt", "tls.crt", "tls.key")
 _SUPPORT_KINDS: Final = (
     Kind.CONFIG_MAP,
@@ -74,12 +77,27 @@ def _utc_now() -> datetime:
 class SupportKeeper:
     """Makes and repairs the support objects of one cluster."""
 
-    def __init__(self, kube: KubeApi, now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(
+        self, kube: KubeApi, memory: Memory, now: Callable[[], datetime] = _utc_now
+    ) -> None:
         self._kube = kube
+        self._memory = memory
         self._now = now
+        self._checked: tuple[object, float] | None = None
 
     async def ensure(self, sight: Sight, volume: VolumeFacts) -> None:
-        """Everything but the instances' certificates, which are made with their pods."""
+        """Compare and repair everything, unless that was just done for the same wishes."""
+        pods = frozenset(pod.uid for pod in sight.observation.instance_pods.values())
+        wishes = (sight.context, volume, pods, sight.user_password)
+        begun = self._memory.now_seconds()
+        if self._checked is not None:
+            checked, checked_at = self._checked
+            if checked == wishes and begun - checked_at < _CHECK_SECONDS:
+                return
+        await self._ensure(sight, volume)
+        self._checked = (wishes, begun)
+
+    async def _ensure(self, sight: Sight, volume: VolumeFacts) -> None:
         context = sight.context
         selector = labels.cluster_selector(context.name)
         listed = await asyncio.gather(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
@@ -13,15 +14,21 @@ from support.api_server import raw
 from support.interruptions import LIFE, count_writes, end_state, live
 from support.mortal import Hazard, Strike
 from support.operator_world import available, gone
-from support.real_world import make_world
+from support.real_world import RealWorld, real_world
 
 CONCURRENT_WORLDS: Final = 4
 
 
+@pytest.fixture
+async def world(admin: KubeClient) -> AsyncIterator[RealWorld]:
+    """A world for one test."""
+    async with real_world(admin) as made:
+        yield made
+
+
 async def test_a_life_with_no_more_than_the_declared_rights(
-    admin: KubeClient, operator: KubeClient
+    admin: KubeClient, operator: KubeClient, world: RealWorld
 ) -> None:
-    world = await make_world(admin)
     await world.apply(replicas=2, databaseName="shop", storage={"retainPolicy": "Delete"})
     loop = world.loop(kube=operator)
     cluster = await world.settle(loop, available)
@@ -36,8 +43,9 @@ async def test_a_life_with_no_more_than_the_declared_rights(
     assert {"DB cluster created", "DB cluster deleted"} <= messages
 
 
-async def test_kubectl_scale_scales(admin: KubeClient, operator: KubeClient) -> None:
-    world = await make_world(admin)
+async def test_kubectl_scale_scales(
+    admin: KubeClient, operator: KubeClient, world: RealWorld
+) -> None:
     await world.apply(replicas=1)
     loop = world.loop(kube=operator)
     await world.settle(loop, available)
@@ -56,15 +64,15 @@ async def test_kubectl_scale_scales(admin: KubeClient, operator: KubeClient) -> 
 async def test_the_client_dies_before_every_write(admin: KubeClient) -> None:
     """Creation, failover, growth and deletion; the operator dies before write n, for every n.
 
-    World n lives all four stretches and the operator dies before the n-th write of each.
+    World n lives all four stretches and the operator dies before the n-th write of each. (Dying
+    after write n leaves the world as dying before write n+1 does: so both are covered.)
     """
-    reference = await make_world(admin)
-    counted = [(stretch, *await count_writes(reference, stretch)) for stretch in LIFE]
+    async with real_world(admin) as reference:
+        counted = [(stretch, *await count_writes(reference, stretch)) for stretch in LIFE]
     turns = asyncio.Semaphore(CONCURRENT_WORLDS)
 
     async def live_struck(at: int) -> None:
-        async with turns:
-            world = await make_world(admin)
+        async with turns, real_world(admin) as world:
             for number, (stretch, writes, wanted) in enumerate(counted):
                 if all(at > each for _, each, _ in counted[number:]):
                     return

@@ -17,7 +17,7 @@ from aurora_operator.kube.client import KubeClient
 from aurora_operator.kube.lease import LeaseElection, LeaseLost
 from support.api_server import ApiServer
 from support.operator_world import available
-from support.real_world import RealWorld, make_world
+from support.real_world import RealWorld, real_world
 
 LIMIT_SECONDS: Final = 60.0
 REFLEX_LIMIT_SECONDS: Final = 1.0
@@ -71,8 +71,7 @@ async def test_a_deleted_writer_is_answered_by_an_ask_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig("operator", tmp_path / "config")))
-    world = await make_world(admin, "watch")
-    async with running(world, operator) as seen:
+    async with real_world(admin, "watch") as world, running(world, operator) as seen:
         await world.apply(replicas=2)
         await until("available", lambda: bool(seen) and available(world, seen[0]))
         took: list[float] = []
@@ -98,8 +97,7 @@ async def test_our_own_status_writes_do_not_wake_us(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig("operator", tmp_path / "config")))
-    world = await make_world(admin, "quiet")
-    async with running(world, operator) as seen:
+    async with real_world(admin, "quiet") as world, running(world, operator) as seen:
         await world.apply(replicas=0)
         await until("available", lambda: bool(seen) and available(world, seen[0]))
         metadata = seen[0]["metadata"]

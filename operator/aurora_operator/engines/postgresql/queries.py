@@ -176,7 +176,8 @@ class Sql:
         missing = [str(identity) for identity in identities if identity not in present]
         if missing:  # one question for all: an opening waits for it
             await self.rows(
-                "SELECT pg_create_physical_replication_slot(name, true) FROM unnest(%s::text[]) AS name",
+                "SELECT pg_create_physical_replication_slot(name, true)"
+                " FROM unnest(%s::text[]) AS name",
                 [missing],
             )
 

@@ -32,13 +32,19 @@ class ServePoint:
 def serve_point(history: TermHistory, scl: Lsn, known_vdl: Vdl | None) -> ServePoint | None:
     """Rule 7: how far an ordinary session may read; ``None``: nothing yet, let it wait (I2).
 
-    The VDL is used only if the last byte of the own log is of its term (H19). The announced term
-    is that of the served prefix, strictly below its end (T4): a standby that adopts a term which
-    then dies would never find back.
+    A VDL speaks of its term's log, and a term has one writer (I3): what the own log has up to the
+    last byte below the VDL that this term wrote is that very log, and durable. Log of later terms
+    behind it changes nothing (H19): it is not served, and does not hide what is. The announced
+    term is that of the served prefix, strictly below its end (T4): a standby that adopts a term
+    which then dies would never find back.
     """
-    if known_vdl is None or history.last_term_before(scl) != known_vdl.term:
+    if known_vdl is None:
         return None
-    return candidate_serve_point(history, min(known_vdl.lsn, scl))
+    later = (entry.begin for entry in history.entries if entry.term > known_vdl.term)
+    limit = min(known_vdl.lsn, scl, *later)
+    if history.last_term_before(limit) != known_vdl.term:
+        return None
+    return ServePoint(limit, known_vdl.term)
 
 
 def candidate_serve_point(history: TermHistory, scl: Lsn) -> ServePoint | None:

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aurora_operator.core.copy import CopyState, CopyView, Position, Vdl, position_of
+from aurora_operator.core.copy import (
+    CopyRecord,
+    CopyState,
+    CopyView,
+    Position,
+    Vdl,
+    position_of,
+)
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.members import MemberList, highest
 from aurora_operator.core.quorum import QuorumPolicy, volume_durable_lsn
@@ -49,32 +56,40 @@ def durable_point(
 def merge_known(known: Vdl | None, heard: Vdl, own_log_term: Term | None) -> Vdl | None:
     """Rule 7: what a copy knows after hearing ``heard`` (T5, H19).
 
-    Only a VDL of the term of the own last byte is taken; one of any other term is ignored, and
-    numbers of different terms are never compared. Within a term the VDL does not go back.
+    A VDL of the term of the own last byte is taken, and more of the term that is known already;
+    one of any other term is ignored, and numbers of different terms are never compared. Within a
+    term the VDL does not go back.
     """
-    if heard.term != own_log_term:
-        return known
-    if known is None or known.term != heard.term:
-        return heard
-    return max(known, heard, key=lambda vdl: vdl.lsn)
+    if known is not None and known.term == heard.term:
+        return max(known, heard, key=lambda vdl: vdl.lsn)
+    return heard if heard.term == own_log_term else known
 
 
 def implied_vdl(own: CopyView, peers: Iterable[CopyView], policy: QuorumPolicy) -> Vdl | None:
-    """Rule 7, while the hub is silent: the VDL of the own term that the copies' answers imply.
+    """Rule 7, while the hub is silent: what the copies' answers add to what the own copy knows.
 
-    The term, and the end of its first record, are those that the own copy adopted; members are
-    those of the highest list that any full copy shows.
+    That is what a peer knows, and what their positions imply for the own term: a VDL once true
+    stays true, also when its copies promised on and count no more. The term, and the end of its
+    first record, are those that the own copy adopted; members are those of the highest list that
+    any full copy shows. ``None``: nothing new.
     """
-    record = own.record
-    if (
-        own.state is not CopyState.FULL
-        or record is None
-        or own.log_term != record.history.last.term
-    ):
+    if own.state is not CopyState.FULL or own.record is None:
         return None
     full = [copy for copy in (own, *peers) if copy.state is CopyState.FULL]
     members = highest(copy.record.members for copy in full if copy.record is not None)
+    told = [copy.record.known_vdl for copy in full if copy.record and copy.identity in members]
+    best = known = own.record.known_vdl
+    for vdl in (_counted(own.record, full, members, policy), *told):
+        if vdl is not None:
+            best = merge_known(best, vdl, own.log_term)
+    return None if best == known else best
+
+
+def _counted(
+    record: CopyRecord, copies: Iterable[CopyView], members: MemberList, policy: QuorumPolicy
+) -> Vdl | None:
+    """The VDL of the adopted term by the copies' positions, as the hub would count it."""
     term = record.history.last.term
-    positions = [position_of(copy) for copy in full]
+    positions = [position_of(copy) for copy in copies]
     lsn = durable_point(term, record.first_record_end, positions, members, policy)
     return None if lsn is None else Vdl(term, lsn)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from aurora_operator.core.copy import CopyState, CopyView, Position, Vdl
@@ -85,6 +87,9 @@ def test_rule_6_a_copy_counts_once() -> None:
         pytest.param(vdl(6, 90), vdl(7, 50), 7, vdl(7, 50), id="T5-lower-in-a-new-term"),
         pytest.param(vdl(6, 50), vdl(7, 90), 6, vdl(6, 50), id="term-not-in-the-own-log-yet"),
         pytest.param(vdl(7, 50), vdl(6, 90), 7, vdl(7, 50), id="late-message-of-an-old-hub"),
+        pytest.param(vdl(6, 50), vdl(6, 90), 7, vdl(6, 90), id="more-of-the-term-that-is-known"),
+        pytest.param(vdl(6, 50), vdl(6, 40), 7, vdl(6, 50), id="less-of-the-term-that-is-known"),
+        pytest.param(vdl(6, 50), vdl(5, 90), 7, vdl(6, 50), id="neither-known-nor-the-own-log's"),
         pytest.param(None, vdl(7, 50), None, None, id="no-log"),
     ],
 )
@@ -105,10 +110,13 @@ LOG = history((1, 0), (5, 30), (7, 60))
         pytest.param(LOG, 90, None, None, id="nothing-known"),
         pytest.param(LOG, 90, vdl(7, 80), (80, 7), id="capped-at-the-vdl"),
         pytest.param(LOG, 75, vdl(7, 80), (75, 7), id="own-log-is-behind"),
-        pytest.param(LOG, 90, vdl(5, 50), None, id="vdl-of-an-older-term"),
+        pytest.param(LOG, 90, vdl(5, 50), (50, 5), id="vdl-of-an-older-term"),
+        pytest.param(LOG, 90, vdl(5, 65), (60, 5), id="older-term-forked-inside-a-record"),
         pytest.param(LOG, 60, vdl(7, 80), None, id="no-byte-of-the-term-yet"),
         pytest.param(LOG, 60, vdl(5, 50), (50, 5), id="own-log-still-ends-with-5"),
-        pytest.param(LOG, 55, vdl(5, 30), (30, 1), id="T4-announces-the-served-prefix"),
+        pytest.param(LOG, 90, vdl(6, 80), None, id="term-that-the-own-log-lacks"),
+        pytest.param(LOG, 20, vdl(5, 50), None, id="own-log-ends-before-the-term"),
+        pytest.param(LOG, 55, vdl(5, 30), None, id="T4-no-byte-of-the-term-is-below-it"),
     ],
 )
 def test_rule_7_serves_the_lower_of_vdl_and_own_log(
@@ -154,9 +162,22 @@ def test_rule_13_fill_sessions(source: CopyView, target: Identity, granted: bool
     assert isinstance(judge_fill_session(source, target), Proceed) is granted
 
 
-def _of_term_7(slot: int, scl: int, *, promised: int = 7) -> CopyView:
+def _of_term_7(
+    slot: int,
+    scl: int,
+    *,
+    promised: int = 7,
+    known: Vdl | None = None,
+    identity: Identity | None = None,
+) -> CopyView:
     return full(
-        slot, promised=promised, scl=scl, terms=history((1, 0), (7, 60)), first_record_end=70
+        slot,
+        promised=promised,
+        scl=scl,
+        terms=history((1, 0), (7, 60)),
+        first_record_end=70,
+        known=known,
+        identity=identity,
     )
 
 
@@ -192,6 +213,38 @@ def test_rule_7_the_mesh_implies_what_the_hub_would_say() -> None:
 def test_rule_7_the_mesh_implies_nothing(own: CopyView, peers: list[CopyView]) -> None:
     """Mutant 20: the tail of three is kept, not shown (H9)."""
     assert implied_vdl(own, peers, AURORA_QUORUM) is None
+
+
+@pytest.mark.parametrize(
+    ("own_scl", "own_known", "peers_know", "expected"),
+    [
+        pytest.param(200, vdl(7, 100), vdl(7, 180), vdl(7, 180), id="further"),
+        pytest.param(200, None, vdl(7, 180), vdl(7, 180), id="first"),
+        pytest.param(200, vdl(7, 100), vdl(7, 90), None, id="no-further"),
+        pytest.param(200, vdl(1, 40), vdl(1, 55), vdl(1, 55), id="of-the-older-term-that-is-known"),
+        pytest.param(60, vdl(1, 40), vdl(7, 90), None, id="of-a-term-the-own-log-lacks"),
+    ],
+)
+def test_rule_7_what_a_peer_knows_is_a_fact_too(
+    own_scl: int, own_known: Vdl | None, peers_know: Vdl, expected: Vdl | None
+) -> None:
+    """All promised on, so that nobody counts: the highest VDL that anybody knows still stands."""
+    own = _of_term_7(0, own_scl, promised=8, known=own_known)
+    peers = [_of_term_7(1, 200, promised=8), _of_term_7(2, 200, promised=8, known=peers_know)]
+    assert implied_vdl(own, peers, AURORA_QUORUM) == expected
+
+
+def test_rule_7_what_implies_less_does_not_hide_what_a_peer_knows() -> None:
+    own = _of_term_7(0, 90)
+    peers = [_of_term_7(slot, 75, known=vdl(7, 80)) for slot in (1, 2, 3)]
+    assert implied_vdl(own, peers, AURORA_QUORUM) == vdl(7, 80)
+
+
+def test_rule_8_what_a_stranger_knows_is_not_believed() -> None:
+    own = _of_term_7(0, 90)
+    stranger = _of_term_7(1, 90, known=vdl(7, 80), identity=STRANGER)
+    failed = replace(_of_term_7(2, 90, known=vdl(7, 80)), state=CopyState.FAILED)
+    assert implied_vdl(own, [stranger, failed], AURORA_QUORUM) is None
 
 
 def test_rule_8_the_mesh_counts_members_of_the_highest_list_only() -> None:

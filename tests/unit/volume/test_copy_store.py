@@ -287,12 +287,15 @@ def test_a_fetch_from_a_peer_may_cross_terms_one_by_one(tmp_path: Path) -> None:
 
 
 def test_rule_7_serves_what_it_knows_to_be_durable_for_the_volume(tmp_path: Path) -> None:
-    """I2, mutant 23: the VDL of term 1 says nothing about the log of term 7."""
+    """I2, mutant 23: the VDL of term 1 says nothing about the log of term 7.
+
+    It still says that what the two have in common is durable, and that much is served.
+    """
     store = following(tmp_path)
     moved: list[str] = []
     store.on_change(lambda: moved.append("moved"))
     write(store, 90, 130, 7)
-    assert store.serve_point() is None
+    assert store.serve_point() == ServePoint(at(90), Term(1))
     assert store.uncapped_point() == ServePoint(at(130), Term(7))
     assert store.learn_vdl(vdl(7, 120))
     assert not store.learn_vdl(vdl(7, 110))
@@ -305,7 +308,8 @@ def test_rule_7_the_known_vdl_survives_once_it_is_saved(tmp_path: Path) -> None:
     store = following(tmp_path)
     write(store, 90, 130, 7)
     store.learn_vdl(vdl(7, 120))
-    assert reopen(tmp_path).serve_point() is None, "a lower bound: it was not saved yet"
+    lower = ServePoint(at(90), Term(1))
+    assert reopen(tmp_path).serve_point() == lower, "a lower bound: it was not saved yet"
     store.save_known_vdl()
     assert reopen(tmp_path).serve_point() == ServePoint(at(120), Term(7))
 
@@ -317,6 +321,24 @@ def test_rule_10_three_copies_left_show_no_more_than_was_known(tmp_path: Path) -
     store.learn_vdl(vdl(7, 120))
     store.promise(promise(8), lambda: None)
     assert store.serve_point() == ServePoint(at(120), Term(7))
+
+
+def test_rule_7_gates_are_not_dark_when_a_term_never_reaches_four_copies(tmp_path: Path) -> None:
+    """A candidate's first record is on three copies when it dies: its forerunner is still shown."""
+    stores = []
+    for slot in range(4):
+        root = tmp_path / str(slot)
+        root.mkdir()
+        store = CopyStore.open(root, IDENTITIES[slot], Slot(slot), files=QuickFiles())
+        store.begin_fill()
+        store.append(at(0), content(0, 100), Term(1))
+        store.complete_birth(born_record(VOLUME, Slot(slot), "7000000000000000001", at(100)))
+        assert store.promise(promise(2), lambda: None) is None
+        stores.append(store)
+    for store in stores[:3]:
+        store.adopt(Adoption(promise(2), history((1, 0), (2, 100)), at(110), members()))
+        write(store, 100, 120, 2)
+    assert [store.serve_point() for store in stores] == [ServePoint(at(100), Term(1))] * 4
 
 
 # -- failures ------------------------------------------------------------------------------
@@ -395,7 +417,7 @@ def test_a_full_disk_only_delays_what_is_saved_lazily(tmp_path: Path) -> None:
     files.failing = {"create": errno.ENOSPC}
     store.save_known_vdl()
     assert store.state is CopyState.FULL
-    assert reopen(tmp_path).serve_point() is None
+    assert reopen(tmp_path).serve_point() == ServePoint(at(90), Term(1))
     store.save_known_vdl()
     assert reopen(tmp_path).serve_point() == ServePoint(at(120), Term(7))
 

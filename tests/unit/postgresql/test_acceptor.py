@@ -291,6 +291,27 @@ async def test_log_that_the_writer_lacks_comes_from_a_peer(bench: Bench, sockets
     await gate.close()
 
 
+async def test_a_peer_that_lacks_the_same_log_is_passed_over(bench: Bench, sockets: Path) -> None:
+    """Two copies of a zone were away together, and each asks the other first."""
+    gates = []
+    for name, length in (("twin", 150), ("whole", 400)):
+        peer = MemoryCopy(HISTORY, length)
+        peer.limit = at(length)
+        gate = GateServer(source=peer, judge=lambda ask: SessionVerdict(True, "a copy"))
+        await gate.start(socket_path=sockets / name)
+        gates.append(gate)
+        bench.peers.append(SocketEndpoint(sockets / name))
+    bench.writer.start_answer = wire.error_response(wire.SEGMENT_REMOVED, "removed")
+    await bench.writer.listen()
+    bench.acceptor.start()
+    try:
+        await until(lambda: bench.copy.durable == 400)
+        assert bytes(bench.copy.log) == pattern(0, 400)
+    finally:
+        for gate in gates:
+            await gate.close()
+
+
 async def test_a_slot_that_is_still_taken_is_asked_for_again(bench: Bench) -> None:
     bench.writer.start_answer = wire.error_response(wire.OBJECT_IN_USE, "slot is active")
     await bench.writer.listen()

@@ -216,6 +216,8 @@ class Acceptor:
         self._report(client, reply_requested=True)
 
     async def _fetch_from_peers(self) -> None:
+        """Take what the writer removed from the first peer that has more; a twin may lack it too."""
+        before = self._copy.scl()
         for gate in self._peer_gates():
             try:
                 end = await fetch_log(
@@ -227,6 +229,8 @@ class Acceptor:
                 )
             except _Failure as error:
                 log.warning("log not fetched from a peer", gate=str(gate), error=str(error))
+                continue
+            if end <= before:
                 continue
             self._on_progress()
             log.info("log fetched from a peer", gate=str(gate), end=str(end))

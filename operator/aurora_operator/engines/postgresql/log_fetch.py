@@ -14,6 +14,7 @@ from aurora_operator.engines.postgresql import wire
 from aurora_operator.engines.postgresql.copy_log import CopyLog
 from aurora_operator.engines.postgresql.endpoint import Endpoint, TlsFiles
 from aurora_operator.engines.postgresql.log_client import LogClient, LogEvent, TermEnd
+from aurora_operator.volume.errors import LogRefused, NotWritten
 
 
 async def fetch_log(
@@ -64,10 +65,21 @@ def last_term(copy: CopyLog) -> Term:
 def take_batch(copy: CopyLog, batch: list[LogEvent], term: Term) -> TermEnd | None:
     """Append a batch and make it durable with one sync; returns the end of the term if it came.
 
-    Not a coroutine on purpose: between the first byte and the sync nobody else runs.
+    A batch that ends in the middle (no room, a gap, bytes of another term) leaves what came before
+    durable: log that is appended but never synced would stand in the way of all that follows. Not
+    a coroutine on purpose: between the first byte and the sync nobody else runs.
     """
+    try:
+        end = _append(copy, batch, term)
+    except (LogRefused, NotWritten, wire.WireError):
+        copy.sync()
+        raise
+    copy.sync()
+    return end
+
+
+def _append(copy: CopyLog, batch: list[LogEvent], term: Term) -> TermEnd | None:
     position = copy.scl()
-    appended = False
     end: TermEnd | None = None
     for event in batch:
         if isinstance(event, TermEnd):
@@ -82,9 +94,6 @@ def take_batch(copy: CopyLog, batch: list[LogEvent], term: Term) -> TermEnd | No
             if fresh:
                 copy.append(position, fresh, term)
                 position = position.advanced(len(fresh))
-                appended = True
-    if appended:
-        copy.sync()
     return end
 
 

@@ -210,6 +210,32 @@ async def test_two_frozen_copies_stop_nothing(healthy: Volume) -> None:
     await check_rows(inserts, healthy, writer)
 
 
+async def test_a_writer_that_is_cut_off_lets_nobody_read(healthy: Volume) -> None:
+    """Rule 12: with two members left another writer may be open; with three back it goes on."""
+    writer, _ = await writer_and_replica(healthy)
+    term = (await healthy.instance_status(writer)).term
+    async with await healthy.connect(writer) as session:
+        for pod in healthy.storage[2:]:
+            pod.freeze()
+        try:
+
+            async def ended() -> bool:
+                try:
+                    await session.execute("SELECT 1")
+                except psycopg.OperationalError:
+                    return True
+                return False
+
+            await wait_until("the session is ended", ended, 10)
+            with pytest.raises(psycopg.OperationalError, match="not open"):
+                await healthy.connect(writer)
+        finally:
+            for pod in healthy.storage[2:]:
+                pod.thaw()
+    status = await healthy.wait_role(writer, InstanceRole.WRITER, 20)
+    assert status.term == term
+
+
 async def test_a_changed_parameter_and_password_are_taken_over(healthy: Volume) -> None:
     writer, replica = await writer_and_replica(healthy)
     healthy.change(parameters={"work_mem": "7MB"}, password="another one")

@@ -54,6 +54,7 @@ def instance(ordinal: int, role: Role = Role.REPLICA, **changes: Any) -> Instanc
         "applied_lsn": Lsn(0x2000000) if serving else None,
         "vdl": Lsn(0x2000000) if role is Role.WRITER else None,
         "door_open": serving,
+        "copies_streaming": SLOT_COUNT if role is Role.WRITER else 0,
     }
     return InstanceView(name(ordinal), role, **(facts | changes))
 
@@ -65,6 +66,7 @@ def copy(slot: int, grade: CopyGrade = CopyGrade.FULL, **changes: Any) -> CopyVi
         "volume_id": VOLUME.volume_id if full else None,
         "system_identifier": SYSTEM if full else None,
         "log_term": Term(2) if full else None,
+        "scl": Lsn(0x2000000) if full else None,
     }
     return CopyView(Slot(slot), VOLUME.identities[slot], grade, **(facts | changes))
 

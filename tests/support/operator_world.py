@@ -15,6 +15,7 @@ from typing import Any
 from aurora_operator.api import labels
 from aurora_operator.api.messages import (
     BirthRecord,
+    CopyFollowing,
     CopyState,
     DurablePoint,
     FillAsk,
@@ -85,15 +86,17 @@ class World:
         name: str = "shop",
         kube: KubeApi | None = None,
         agents: Callable[[Agents], Agents] = lambda agents: agents,
+        image: str = "engine:test",
     ) -> ClusterLoop:
         """A loop with an empty memory, as after a start of the operator."""
-        around = self.surroundings(kube, agents)
+        around = self.surroundings(kube, agents, image)
         return ClusterLoop(around, ClusterName(self.namespace, name))
 
     def surroundings(
         self,
         kube: KubeApi | None = None,
         agents: Callable[[Agents], Agents] = lambda agents: agents,
+        image: str = "engine:test",
     ) -> Surroundings:
         """What an operator of this world is given."""
 
@@ -101,7 +104,7 @@ class World:
             assert namespace == self.namespace
             return agents(FakeAgents(self))
 
-        return Surroundings(kube or self.kube, connect, "engine:test")
+        return Surroundings(kube or self.kube, connect, image)
 
     async def prepare(self) -> None:
         """Three nodes in three zones and a default storage class."""
@@ -347,6 +350,13 @@ class FakeAgents:
             vdl=DurablePoint(term=server.term, lsn=LOG_START) if server.term else None,
             door_open=serving,
             server_version="17.6",
+            copies=self._followers() if server.role is InstanceRole.WRITER else (),
+        )
+
+    def _followers(self) -> tuple[CopyFollowing, ...]:
+        return tuple(
+            CopyFollowing(slot=Slot(slot), reachable=True, streaming=True)
+            for slot in range(len(self.world.reachable_disks()))
         )
 
     async def format(self, agent: AgentAddress, ask: FormatAsk) -> StorageAnswer:

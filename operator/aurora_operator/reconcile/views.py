@@ -243,6 +243,7 @@ def instance_view(status: InstanceStatus) -> InstanceView:
         applied_lsn=status.applied_lsn,
         vdl=status.vdl.lsn if status.vdl else None,
         door_open=status.door_open,
+        copies_streaming=sum(1 for copy in status.copies if copy.streaming),
         server_version=status.server_version,
         sentence=status.sentence,
     )

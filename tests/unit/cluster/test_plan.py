@@ -34,7 +34,7 @@ from aurora_operator.core.cluster.observation import (
 )
 from aurora_operator.core.cluster.phases import ClusterPhase
 from aurora_operator.core.cluster.plan import OPENING_SECONDS, decide
-from aurora_operator.core.lsn import Term
+from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.names import Slot
 from support.observations import (
     NEW_VOLUME,
@@ -252,6 +252,14 @@ def test_pods_are_replaced_storage_first_then_replicas_then_the_writer() -> None
 def test_nothing_is_replaced_while_a_copy_is_missing() -> None:
     seen = healthy(1, outdated_pods=frozenset({"shop-storage-4"}))
     assert DeletePod not in kinds(replace(seen, copies=without(seen.copies, Slot(0))))
+
+
+def test_nothing_is_replaced_while_a_copy_does_not_follow() -> None:
+    seen = healthy(1, outdated_pods=frozenset({"shop-storage-4"}))
+    writer = instance(1, Role.WRITER, copies_streaming=5)
+    assert DeletePod not in kinds(replace(seen, instances=instances(writer, instance(2))))
+    behind = replace(seen.copies[Slot(2)], scl=Lsn(0x900000))
+    assert DeletePod not in kinds(replace(seen, copies={**seen.copies, Slot(2): behind}))
 
 
 DELETION = {

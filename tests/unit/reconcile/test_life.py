@@ -245,3 +245,27 @@ async def test_a_cluster_that_cannot_be_read_says_so_and_is_left_alone(world: Wo
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert {kind: names(world, kind) for kind in Kind} == before
+
+
+async def test_a_new_image_replaces_every_pod_one_by_one_and_the_writer_last(world: World) -> None:
+    await world.apply(replicas=1)
+    await world.settle(world.loop(), available)
+    before = {pod["metadata"]["uid"] for pod in kube_of(world).all(Kind.POD)}
+    writer = world.writer()
+    loop = world.loop(image="engine:next")
+    gone_in_order: list[str] = []
+
+    def note_and_check(_: World, cluster: Manifest | None) -> bool:
+        there = {pod["metadata"]["uid"] for pod in world.pods.values()}
+        gone_in_order.extend(sorted(before - there - set(gone_in_order)))
+        assert len(world.pods) >= 7, "two at once"
+        known = cluster is not None and cluster["status"].get("writer") == world.writer()
+        return known and not before & there and available(world, cluster)
+
+    cluster = await world.settle(loop, note_and_check, steps=120)
+    assert cluster is not None
+    assert len(gone_in_order) == 8
+    assert cluster["status"]["writer"] != writer
+    images = {pod["spec"]["containers"][0]["image"] for pod in kube_of(world).all(Kind.POD)}
+    assert images == {"engine:next"}
+    assert world.formats == 1

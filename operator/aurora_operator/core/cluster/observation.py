@@ -147,6 +147,8 @@ class InstanceView:
     applied_lsn: Lsn | None = None
     vdl: Lsn | None = None
     door_open: bool = False
+    copies_streaming: int = 0
+    """How many copies take the writer's log, as the writer sees it."""
     server_version: str | None = None
     sentence: str = ""
 

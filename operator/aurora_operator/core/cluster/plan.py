@@ -383,6 +383,6 @@ def _plan_rollout(draft: _Draft) -> None:
     pod = next_outdated(draft.seen)
     if draft.seen.outdated_pods:
         draft.changing = True
-        draft.say(f"{len(draft.seen.outdated_pods)} pods wait to be replaced", WORKING_SECONDS)
+        draft.say(f"pods still to be replaced: {len(draft.seen.outdated_pods)}", WORKING_SECONDS)
     if pod is not None:
         draft.actions.append(DeletePod(pod.name, pod.uid))

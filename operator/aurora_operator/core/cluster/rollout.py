@@ -1,16 +1,22 @@
 """Replacing pods whose wanted form has changed, one at a time and only while all is well.
 
-Storage pods first, one and then all six copies full again; then replicas; the writer last, whose
-deletion is a failover to a replica that is already new. Whatever is not well stops the roll, which
-then goes on by itself when it is well again.
+Storage pods first, one and then all six copies full, streaming and caught up again; then replicas;
+the writer last, whose deletion is a failover to a replica that is already new. Whatever is not well
+stops the roll, which then goes on by itself when it is well again.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from aurora_operator.core.cluster.failover import open_writer
-from aurora_operator.core.cluster.observation import ClusterObservation, PodView
+from aurora_operator.core.cluster.observation import ClusterObservation, InstanceView, PodView
 from aurora_operator.core.cluster.phases import full_copies, ready_replicas
+from aurora_operator.core.lsn import SEGMENT_BYTES
 from aurora_operator.core.names import SLOT_COUNT
+
+LAG_BYTES_MAX: Final = SEGMENT_BYTES
+"""How far a copy may be behind the durable point and still count as caught up."""
 
 
 def next_outdated(seen: ClusterObservation) -> PodView | None:
@@ -18,7 +24,7 @@ def next_outdated(seen: ClusterObservation) -> PodView | None:
     if not seen.outdated_pods:
         return None
     writer = open_writer(seen)
-    if writer is None or full_copies(seen) < SLOT_COUNT:
+    if writer is None or not _copies_follow(seen, writer):
         return None
     pods = [*seen.storage_pods.values(), *seen.instance_pods.values()]
     if any(pod.terminating or pod.ended for pod in pods):
@@ -34,3 +40,15 @@ def next_outdated(seen: ClusterObservation) -> PodView | None:
     outdated = [pod for pod in instances if pod.name in seen.outdated_pods]
     replicas = [pod for pod in outdated if pod.name != writer.name]
     return next(iter(replicas or outdated), None)
+
+
+def _copies_follow(seen: ClusterObservation, writer: InstanceView) -> bool:
+    """All six are full, take the writer's log, and hold it up to about the durable point.
+
+    A copy that has just come back is full at once and behind for a while: were the next one taken
+    away before it has caught up, three might be behind together, and writes would wait.
+    """
+    if full_copies(seen) < SLOT_COUNT or writer.copies_streaming < SLOT_COUNT:
+        return False
+    durable = writer.vdl or 0
+    return all((copy.scl or 0) + LAG_BYTES_MAX >= durable for copy in seen.copies.values())

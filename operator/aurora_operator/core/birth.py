@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from aurora_operator.core.copy import CopyRecord, CopyState, CopyView, Promise, Vdl
-from aurora_operator.core.gate import FORMAT_TERM
 from aurora_operator.core.history import TermHistory, TermStart
-from aurora_operator.core.lsn import LOG_START, Lsn
+from aurora_operator.core.lsn import FORMAT_TERM, LOG_START, Lsn
 from aurora_operator.core.members import MemberList, MemberVersion
 from aurora_operator.core.names import AttemptId, Identity, Slot, VolumeId
 from aurora_operator.core.verdicts import Proceed, Refuse, Wait

@@ -13,12 +13,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from aurora_operator.core.history import TermHistory, common_prefix_end
-from aurora_operator.core.lsn import LOG_START, Lsn, Term
+from aurora_operator.core.lsn import FORMAT_TERM, LOG_START, Lsn, Term
 from aurora_operator.core.members import MemberList, highest
 from aurora_operator.core.names import AttemptId, Identity, Slot, VolumeId
 from aurora_operator.core.verdicts import Proceed, Refuse
+
+SILENT_SECONDS: Final = 1.0
+"""Silence after which a copy counts its writer as gone."""
 
 
 class CopyState(StrEnum):
@@ -135,11 +139,12 @@ def position_of(copy: CopyView) -> Position:
     return Position(copy.identity, copy.promised_term, copy.log_term, copy.scl)
 
 
-def decide_prevote(copy: CopyView, stream: StreamState) -> Proceed | Refuse:
+def decide_prevote(copy: CopyView, stream: StreamState, *, up_seconds: float) -> Proceed | Refuse:
     """Rule 2, pre-vote: would this copy promise? Nothing is written.
 
     It says no while its writer streams, so that a candidate that merely lost touch cannot stop a
-    healthy writer (H11).
+    healthy writer (H11). A copy that has been up for ``up_seconds`` only follows nobody yet: the
+    writer of the term it promised gets as long as a silent one to take it in.
     """
     if copy.state is not CopyState.FULL or copy.record is None:
         return Refuse(f"{copy.identity} is {copy.state}, and only a full copy has a vote")
@@ -151,6 +156,8 @@ def decide_prevote(copy: CopyView, stream: StreamState) -> Proceed | Refuse:
         case StreamState.SILENT:
             return Proceed(f"{copy.identity}: the writer has been silent for the limit")
         case StreamState.NONE:
+            if copy.record.promise.term > FORMAT_TERM and up_seconds < SILENT_SECONDS:
+                return Refuse(f"{copy.identity} just came back; its writer may be well")
             return Proceed(f"{copy.identity} follows no writer")
 
 

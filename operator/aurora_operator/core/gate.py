@@ -9,16 +9,12 @@ and a blank copy being filled at the volume's birth.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from aurora_operator.core.copy import CopyState, CopyView, Promise, Vdl
 from aurora_operator.core.history import TermHistory
-from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.core.lsn import FORMAT_TERM, Lsn, Term
 from aurora_operator.core.names import Identity
 from aurora_operator.core.verdicts import Proceed, Refuse
-
-FORMAT_TERM: Final = Term(1)
-"""Formatting is term 1; the first writer opens term 2 (rule 13)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from typing import Final, NewType
 Term = NewType("Term", int)
 """The volume's epoch. It only grows; each writer owns exactly one (invariant I3)."""
 
+FORMAT_TERM: Final = Term(1)
+"""Formatting is term 1; the first writer opens term 2 (rule 13)."""
+
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 """Size of one log segment; PostgreSQL's default ``wal_segment_size``, which initdb keeps."""
 

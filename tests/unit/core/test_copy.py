@@ -66,13 +66,31 @@ def adoption(to: Promise, terms: TermHistory, *, first_record_end: int | None = 
 )
 def test_rule_2_prevote_asks_whether_the_writer_is_gone(stream: StreamState, yes: bool) -> None:
     """Mutant 25: a lone candidate must not stop a healthy writer (H11)."""
-    assert isinstance(decide_prevote(full(streaming=2), stream), Proceed) is yes
+    verdict = decide_prevote(full(streaming=2), stream, up_seconds=60)
+    assert isinstance(verdict, Proceed) is yes
+
+
+@pytest.mark.parametrize(
+    ("promised", "up_seconds", "yes"),
+    [
+        pytest.param(2, 0.5, False, id="just-back"),
+        pytest.param(2, 1.0, True, id="nobody-came"),
+        pytest.param(1, 0.0, True, id="just-born"),
+    ],
+)
+def test_rule_2_a_copy_that_just_came_back_gives_its_writer_time(
+    promised: int, up_seconds: float, yes: bool
+) -> None:
+    """It follows nobody yet; the writer of its term may be well and about to call (H11)."""
+    copy = full(promised=promised)
+    verdict = decide_prevote(copy, StreamState.NONE, up_seconds=up_seconds)
+    assert isinstance(verdict, Proceed) is yes
 
 
 @pytest.mark.parametrize("copy", WITHOUT_SAY)
 def test_rule_2_a_copy_without_log_has_no_vote(copy: CopyView) -> None:
     """Mutant 13 (I5, H13)."""
-    assert isinstance(decide_prevote(copy, StreamState.NONE), Refuse)
+    assert isinstance(decide_prevote(copy, StreamState.NONE, up_seconds=60), Refuse)
     assert isinstance(decide_promise(copy, promise(9)), Refuse)
     assert isinstance(decide_adoption(copy, adoption(promise(9), history((1, 0), (9, 50)))), Refuse)
     assert position_of(copy) == Position(copy.identity, None, None, None)

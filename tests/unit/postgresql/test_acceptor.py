@@ -274,6 +274,38 @@ async def test_a_shutdown_of_the_writer_is_an_end(bench: Bench) -> None:
     await until(lambda: bench.acceptor.stream_state() is StreamState.CLOSED)
 
 
+@pytest.mark.parametrize(
+    ("sqlstate", "state"),
+    [
+        pytest.param("57P01", StreamState.CLOSED, id="is-told-to-end"),
+        pytest.param("57P02", StreamState.CLOSED, id="crashes"),
+        pytest.param("57P03", StreamState.CLOSED, id="takes-nobody"),
+        pytest.param(wire.OBJECT_IN_USE, StreamState.STREAMING, id="slot-still-taken"),
+        pytest.param(wire.SEGMENT_REMOVED, StreamState.STREAMING, id="log-removed"),
+        pytest.param("42704", StreamState.STREAMING, id="no-such-slot"),
+    ],
+)
+async def test_rule_2_only_a_writer_that_ends_has_closed(
+    bench: Bench, sqlstate: str, state: StreamState
+) -> None:
+    """A healthy writer that refuses one stream is no reason to elect another (H11)."""
+    bench.writer.start_answer = wire.error_response(sqlstate, "refused, as told")
+    await bench.writer.listen()
+    bench.acceptor.start()
+    await until(lambda: "refused, as told" in bench.acceptor.sentence)
+    assert bench.acceptor.stream_state() is state
+
+
+async def test_rule_2_a_writer_that_answers_again_has_not_closed(bench: Bench) -> None:
+    """The connection broke, and the slot is still taken by its other end: the writer lives."""
+    await bench.streaming()
+    await bench.writer.close()
+    await until(lambda: bench.acceptor.stream_state() is StreamState.CLOSED)
+    bench.writer.start_answer = wire.error_response(wire.OBJECT_IN_USE, "slot is active")
+    await bench.writer.listen()
+    await until(lambda: bench.acceptor.stream_state() is StreamState.STREAMING)
+
+
 async def test_log_that_the_writer_lacks_comes_from_a_peer(bench: Bench, sockets: Path) -> None:
     peer = MemoryCopy(HISTORY, 400)
     peer.limit = at(300)

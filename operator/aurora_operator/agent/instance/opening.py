@@ -28,8 +28,7 @@ from aurora_operator.api.convert import answer_from_message, promise_to_ask
 from aurora_operator.api.messages import PrevoteAsk, StorageAnswer, WriterAddress
 from aurora_operator.core.copy import CopyView, Promise
 from aurora_operator.core.following import WriterFacts
-from aurora_operator.core.gate import FORMAT_TERM
-from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.core.lsn import FORMAT_TERM, Lsn, Term
 from aurora_operator.core.names import AttemptId, Identity, InstanceName
 from aurora_operator.core.opening import (
     Choice,

@@ -7,6 +7,7 @@ promise stops it within the same step (rule 2), an adoption starts the next one 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -69,6 +70,7 @@ class StorageAsks:
         self._on_fatal = on_fatal
         self._stream: _Stream | None = None
         self._owners: set[asyncio.Task[None]] = set()
+        self._began_at = time.monotonic()
 
     def view(self) -> CopyView:
         """The copy with what its acceptor sees."""
@@ -103,7 +105,8 @@ class StorageAsks:
 
     async def prevote(self, ask: PrevoteAsk) -> StorageAnswer:
         """Rule 2: nothing is written."""
-        verdict = decide_prevote(self.view(), self.stream_state())
+        up_seconds = time.monotonic() - self._began_at
+        verdict = decide_prevote(self.view(), self.stream_state(), up_seconds=up_seconds)
         log.info(
             "pre-vote",
             candidate=ask.candidate,

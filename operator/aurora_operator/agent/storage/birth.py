@@ -23,7 +23,7 @@ from aurora_operator.agent.users import os_user
 from aurora_operator.api.convert import view_from_status, volume_record
 from aurora_operator.api.messages import CopyState, FillAsk, FormatAsk
 from aurora_operator.core.birth import VolumeRecord, born_record, judge_fill, judge_own_format
-from aurora_operator.core.gate import FORMAT_TERM
+from aurora_operator.core.lsn import FORMAT_TERM
 from aurora_operator.core.names import Slot
 from aurora_operator.core.verdicts import Proceed, Refuse
 from aurora_operator.engines.postgresql.birth import make_base

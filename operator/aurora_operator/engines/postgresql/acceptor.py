@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from aurora_operator.core.copy import StreamState
+from aurora_operator.core.copy import SILENT_SECONDS, StreamState
 from aurora_operator.core.lsn import Term
 from aurora_operator.core.names import Identity
 from aurora_operator.engines.postgresql import wire
@@ -30,8 +30,6 @@ ACCEPTOR_ROLE: Final = "aurora_acceptor"
 
 PING_SECONDS: Final = 0.25
 """An idle walsender says nothing by itself (H24)."""
-SILENT_SECONDS: Final = 1.0
-"""Silence after which the copy counts its writer as gone."""
 DEAD_SECONDS: Final = 5.0
 """Silence after which the connection is given up and made anew."""
 CONNECT_SECONDS: Final = 2.0
@@ -166,6 +164,7 @@ class Acceptor:
                     f" {self._system_identifier}; nothing was taken from it"
                 )
             if who.term == self._term:
+                self._closed_by_writer = False  # it lives, whether or not it gives log
                 return
             if time.monotonic() > deadline or who.term > self._term:
                 raise wire.WireError(
@@ -216,7 +215,7 @@ class Acceptor:
         self._report(client, reply_requested=True)
 
     async def _fetch_from_peers(self) -> None:
-        """Take what the writer removed from the first peer that has more; a twin may lack it too."""
+        """Take what the writer removed from the first peer that has more; some lack it too."""
         before = self._copy.scl()
         for gate in self._peer_gates():
             try:
@@ -238,7 +237,6 @@ class Acceptor:
 
     def _note_streaming(self, term: Term) -> None:
         self._streaming = True
-        self._closed_by_writer = False
         self._heard_at = time.monotonic()
         self._sentence = f"takes log of term {term} from {self._writer}"
         log.info(
@@ -250,8 +248,13 @@ class Acceptor:
         )
 
     def _note_end(self, error: Exception) -> None:
-        """Closed is what the other side did; running into a deadline is silence."""
-        closed = isinstance(error, ConnectionError | wire.ServerError)
+        """Closed is what a writer did that ends; running into a deadline is silence.
+
+        Any other error is the word of a server that lives: a slot still taken, log removed.
+        """
+        closed = isinstance(error, ConnectionError) or (
+            isinstance(error, wire.ServerError) and error.sqlstate in wire.SERVER_ENDS
+        )
         if closed and time.monotonic() - self._heard_at < DEAD_SECONDS:
             self._closed_by_writer = True
         sentence = f"no stream from {self._writer}: {error or type(error).__name__}"

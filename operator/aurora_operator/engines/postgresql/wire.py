@@ -52,6 +52,8 @@ SEGMENT_REMOVED: Final = "58P01"
 """Undefined file: the requested log was already removed there."""
 OBJECT_IN_USE: Final = "55006"
 """The slot is still taken by an earlier connection."""
+SERVER_ENDS: Final = frozenset({"57P01", "57P02", "57P03"})
+"""Told to end, ends because of a crash, takes nobody: it is on its way down."""
 
 
 @dataclass(frozen=True, slots=True)

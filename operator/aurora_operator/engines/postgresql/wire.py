@@ -52,8 +52,9 @@ SEGMENT_REMOVED: Final = "58P01"
 """Undefined file: the requested log was already removed there."""
 OBJECT_IN_USE: Final = "55006"
 """The slot is still taken by an earlier connection."""
-SERVER_ENDS: Final = frozenset({"57P01", "57P02", "57P03"})
-"""Told to end, ends because of a crash, takes nobody: it is on its way down."""
+SERVER_ENDS: Final = frozenset({"57P01", "57P02", "57P03", "42704"})
+"""Told to end, ends because of a crash, takes nobody: it is on its way down. Without our slot: what
+answers at the writer's address is a standby by now, made anew from a base (slots come first)."""
 
 
 @dataclass(frozen=True, slots=True)

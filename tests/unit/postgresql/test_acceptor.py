@@ -282,7 +282,7 @@ async def test_a_shutdown_of_the_writer_is_an_end(bench: Bench) -> None:
         pytest.param("57P03", StreamState.CLOSED, id="takes-nobody"),
         pytest.param(wire.OBJECT_IN_USE, StreamState.STREAMING, id="slot-still-taken"),
         pytest.param(wire.SEGMENT_REMOVED, StreamState.STREAMING, id="log-removed"),
-        pytest.param("42704", StreamState.STREAMING, id="no-such-slot"),
+        pytest.param("42704", StreamState.CLOSED, id="a-standby-without-slots-by-now"),
     ],
 )
 async def test_rule_2_only_a_writer_that_ends_has_closed(

@@ -164,7 +164,6 @@ class Acceptor:
                     f" {self._system_identifier}; nothing was taken from it"
                 )
             if who.term == self._term:
-                self._closed_by_writer = False  # it lives, whether or not it gives log
                 return
             if time.monotonic() > deadline or who.term > self._term:
                 raise wire.WireError(
@@ -237,6 +236,7 @@ class Acceptor:
 
     def _note_streaming(self, term: Term) -> None:
         self._streaming = True
+        self._closed_by_writer = False
         self._heard_at = time.monotonic()
         self._sentence = f"takes log of term {term} from {self._writer}"
         log.info(
@@ -252,10 +252,10 @@ class Acceptor:
 
         Any other error is the word of a server that lives: a slot still taken, log removed.
         """
-        closed = isinstance(error, ConnectionError) or (
-            isinstance(error, wire.ServerError) and error.sqlstate in wire.SERVER_ENDS
-        )
-        if closed and time.monotonic() - self._heard_at < DEAD_SECONDS:
+        heard_seconds = time.monotonic() - self._heard_at
+        if isinstance(error, wire.ServerError):
+            self._closed_by_writer = error.sqlstate in wire.SERVER_ENDS
+        elif isinstance(error, ConnectionError) and heard_seconds < DEAD_SECONDS:
             self._closed_by_writer = True
         sentence = f"no stream from {self._writer}: {error or type(error).__name__}"
         if sentence != self._sentence:

@@ -28,7 +28,9 @@ CHUNK_BYTES: Final = 128 * 1024
 POINT_SECONDS: Final = 2.0
 """How long a standby is held while the gate learns what it may serve, before it is sent away."""
 CLIENT_SILENT_SECONDS: Final = 60.0
-"""A standby of ours speaks every few seconds; one silent this long is gone."""
+"""A standby that is silent for so long, though it was asked for a word, is gone."""
+CLIENT_ASKED_SECONDS: Final = 15.0
+"""One that takes log all the time says nothing by itself; it is asked after so much silence."""
 SEND_SECONDS: Final = 30.0
 """A standby that takes nothing for this long is let go; it comes back when it can."""
 
@@ -92,6 +94,7 @@ class GateSession:
         self._buffer = wire.MessageBuffer()
         self._messages: deque[wire.Message] = deque()
         self._wake = asyncio.Event()
+        self._heard_at = self._asked_at = time.monotonic()
 
     def wake(self) -> None:
         """Something moved: the VDL, the own log, or the history (T6)."""
@@ -199,6 +202,7 @@ class GateSession:
         while not listening.done():
             self._wake.clear()
             view = self._view()
+            self._ask_if_silent(position)
             end = None if view is None else view.end_of(term)
             if view is not None:
                 if not view.knows(term) or (end is not None and position > end[1]):
@@ -215,6 +219,13 @@ class GateSession:
             if self._batch_seconds and not listening.done():
                 await asyncio.sleep(self._batch_seconds)
         return None
+
+    def _ask_if_silent(self, position: Lsn) -> None:
+        """Ask a standby that has been silent for a while for a word, as a walsender does."""
+        now = time.monotonic()
+        if now - max(self._heard_at, self._asked_at) >= CLIENT_ASKED_SECONDS:
+            self._asked_at = now
+            self._send(wire.keepalive(position, time.time(), reply_requested=True))
 
     async def _send_log(self, position: Lsn, limit: Lsn, announced_end: Lsn) -> Lsn:
         """Send one chunk that ends at ``limit`` or before (I2); returns where it ended."""
@@ -275,5 +286,6 @@ class GateSession:
                 data = await self._reader.read(CHUNK_BYTES)
             if not data:
                 raise ConnectionResetError("the standby closed the connection")
+            self._heard_at = time.monotonic()
             self._messages.extend(self._buffer.feed(data))
         return self._messages.popleft()

@@ -1,8 +1,8 @@
 """Taking log from another copy's gate, up to a point.
 
 Two cases need it: a blank copy of a newly born volume, and a copy that was away so long that the
-writer removed what it lacks (T12). Nothing is reported to anybody here; what was fetched counts
-only once the copy follows the writer.
+writer removed what it lacks (T12). A gate hears only that somebody is still there; what was
+fetched counts once the copy follows the writer, and is reported to nobody before.
 """
 
 from __future__ import annotations
@@ -51,6 +51,10 @@ async def fetch_log(
             while end is None and copy.scl() < who.end:
                 batch = await client.next_batch(timeout_seconds=silence_seconds)
                 end = take_batch(copy, batch, term)
+                if end is None and any(
+                    isinstance(e, wire.Keepalive) and e.reply_requested for e in batch
+                ):
+                    client.send_status(copy.scl())
             if end is not None:
                 term = cross(copy, end)
     return copy.scl()

@@ -41,6 +41,7 @@ class MemoryCopy:
         self.calls: list[str] = []
         self.fail_sync: Exception | None = None
         self.start = LOG_START
+        self.elsewhere: str | None = None
 
     # what an acceptor needs
 
@@ -81,6 +82,9 @@ class MemoryCopy:
             return None
         term = self.entries.last_term_before(self.limit)
         return None if term is None else ServePoint(self.limit, term)
+
+    def why_elsewhere(self) -> str | None:
+        return self.elsewhere
 
     def uncapped_point(self) -> ServePoint | None:
         term = self.entries.last_term_before(self.scl())

@@ -43,6 +43,11 @@ def serve_point(history: TermHistory, scl: Lsn, known_vdl: Vdl | None) -> ServeP
     return ServePoint(limit, known_vdl.term)
 
 
+def is_ahead(other: ServePoint, own: ServePoint | None) -> bool:
+    """Whether ``other`` shows more than ``own``: a later term, or more of the same one."""
+    return own is None or (other.term, other.limit) > (own.term, own.limit)
+
+
 def candidate_serve_point(history: TermHistory, scl: Lsn) -> ServePoint | None:
     """Rule 4: an uncapped session reads all that is durable here."""
     term = history.last_term_before(scl)

@@ -8,7 +8,7 @@ saw them (H4). Facts about a copy in its term stay true, so stale messages do no
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from aurora_operator.core.copy import (
     CopyRecord,
@@ -18,6 +18,7 @@ from aurora_operator.core.copy import (
     Vdl,
     position_of,
 )
+from aurora_operator.core.gate import ServePoint, serve_point
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.members import MemberList, highest
 from aurora_operator.core.quorum import QuorumPolicy, volume_durable_lsn
@@ -83,6 +84,15 @@ def implied_vdl(own: CopyView, peers: Iterable[CopyView], policy: QuorumPolicy) 
         if vdl is not None:
             best = merge_known(best, vdl, own.log_term)
     return None if best == known else best
+
+
+def served(copies: Iterable[CopyView]) -> Iterator[ServePoint]:
+    """What the gates of these copies serve."""
+    for copy in copies:
+        if copy.state is CopyState.FULL and copy.record is not None and copy.scl is not None:
+            point = serve_point(copy.record.history, copy.scl, copy.record.known_vdl)
+            if point is not None:
+                yield point
 
 
 def _counted(

@@ -43,6 +43,7 @@ from aurora_operator.core.lsn import LOG_START, SEGMENT_BYTES, Lsn, Term
 from aurora_operator.core.names import Identity, Slot
 from aurora_operator.core.vdl import merge_known
 from aurora_operator.core.verdicts import Refuse
+from aurora_operator.volume.behind import Behind
 from aurora_operator.volume.errors import (
     LogDamaged,
     LogRefused,
@@ -59,6 +60,8 @@ from aurora_operator.volume.term_file import read_record, write_record
 logger = structlog.get_logger(__name__)
 
 LOG_DIRECTORY: Final = "log"
+BEHIND_SECONDS: Final = 3.0
+"""A copy that stays behind for so long sends its readers to another one."""
 FAILED_NAME: Final = "failed"
 """Says that the copy failed, and why; it outlives a restart, a failed fsync does not."""
 
@@ -81,6 +84,7 @@ class CopyStore:
         self._log: LogStore | None = None
         self._prefix_end = LOG_START
         self._listeners: list[Callable[[], None]] = []
+        self._behind = Behind()
 
     @classmethod
     def open(
@@ -257,6 +261,19 @@ class CopyStore:
         record = self._full_record()
         return serve_point(record.history, self.scl(), record.known_vdl)
 
+    def note_served_elsewhere(self, point: ServePoint) -> None:
+        """Another gate serves this much."""
+        self._behind.compare(self.serve_point(), point)
+
+    def why_elsewhere(self) -> str | None:
+        """Why whoever reads here should ask another gate, if so."""
+        if self._state is not CopyState.FULL:
+            return f"{self._identity} is {self._state} and serves nobody"
+        seconds = self._behind.seconds(self.serve_point())
+        if seconds < BEHIND_SECONDS:
+            return None
+        return f"{self._identity} has been behind other gates for {seconds:.1f} s"
+
     def uncapped_point(self) -> ServePoint | None:
         """How far the candidate that holds the promise may read."""
         if self._state is not CopyState.FULL:
@@ -281,11 +298,12 @@ class CopyStore:
             return False
         record = self._full_record()
         merged = merge_known(record.known_vdl, heard, record.history.last_term_before(self.scl()))
-        if merged == record.known_vdl:
-            return False
-        self._record = replace(record, known_vdl=merged)
-        self._changed()
-        return True
+        moved = merged != record.known_vdl
+        if moved:
+            self._record = replace(record, known_vdl=merged)
+            self._changed()
+        self.note_served_elsewhere(ServePoint(heard.lsn, heard.term))
+        return moved
 
     def save_known_vdl(self) -> None:
         """Make the known VDL durable if it moved; called now and then, a lower bound is enough."""

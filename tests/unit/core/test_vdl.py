@@ -18,7 +18,7 @@ from aurora_operator.core.history import TermHistory
 from aurora_operator.core.lsn import Term
 from aurora_operator.core.names import Identity
 from aurora_operator.core.quorum import AURORA_QUORUM
-from aurora_operator.core.vdl import counts_for, durable_point, implied_vdl, merge_known
+from aurora_operator.core.vdl import counts_for, durable_point, implied_vdl, merge_known, served
 from aurora_operator.core.verdicts import Proceed
 from support.copies import (
     IDENTITIES,
@@ -245,6 +245,16 @@ def test_rule_8_what_a_stranger_knows_is_not_believed() -> None:
     stranger = _of_term_7(1, 90, known=vdl(7, 80), identity=STRANGER)
     failed = replace(_of_term_7(2, 90, known=vdl(7, 80)), state=CopyState.FAILED)
     assert implied_vdl(own, [stranger, failed], AURORA_QUORUM) is None
+
+
+def test_rule_7_what_the_gates_of_peers_serve() -> None:
+    peers = [
+        _of_term_7(1, 90, known=vdl(7, 80)),
+        _of_term_7(2, 75, known=vdl(7, 80)),
+        _of_term_7(3, 90),
+        without_say(CopyState.BLANK),
+    ]
+    assert list(served(peers)) == [ServePoint(at(80), Term(7)), ServePoint(at(75), Term(7))]
 
 
 def test_rule_8_the_mesh_counts_members_of_the_highest_list_only() -> None:

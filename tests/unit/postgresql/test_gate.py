@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from aurora_operator.core.lsn import Lsn, Term
-from aurora_operator.engines.postgresql import gate_session, wire
+from aurora_operator.engines.postgresql import gate, gate_session, wire
 from aurora_operator.engines.postgresql.endpoint import SocketEndpoint
 from aurora_operator.engines.postgresql.gate import GateServer, SessionAsk, SessionVerdict
 from aurora_operator.engines.postgresql.log_client import LogClient, TermEnd
@@ -217,6 +218,100 @@ async def test_an_uncapped_session_gets_all_until_it_is_no_longer_entitled(bench
         with pytest.raises(wire.ServerError, match="promised to another") as ended:
             await client.next_batch(timeout_seconds=5)
     assert ended.value.sqlstate == "57P01"
+
+
+async def test_a_gate_that_stays_behind_sends_its_readers_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing moves there any more, so it notices by itself."""
+    monkeypatch.setattr(gate, "LOOK_SECONDS", 0.01)
+    await bench.gate.close()
+    await bench.gate.start(socket_path=bench.endpoint.path)
+    async with await bench.connect() as client:
+        await client.start_replication(at(4000), Term(5))
+        await take(client, at(5000))
+        bench.copy.elsewhere = "behind for 4 s"
+        with pytest.raises(wire.ServerError, match="another gate") as ended:
+            await client.next_batch(timeout_seconds=5)
+    assert ended.value.sqlstate == "57P03"
+    async with await bench.connect() as client:
+        with pytest.raises(wire.ServerError, match="behind for 4 s"):
+            await client.identify_system()
+
+
+async def test_who_has_no_other_gate_stays(bench: Bench) -> None:
+    """The own page store; and a candidate reads all that is here anyway."""
+    bench.copy.elsewhere = "behind for 4 s"
+    for verdict in (
+        SessionVerdict(granted=True, sentence="page store", stays=True),
+        SessionVerdict(granted=True, sentence="candidate", uncapped=True),
+    ):
+        bench.verdict = verdict
+        async with await bench.connect() as client:
+            assert (await client.identify_system()).end == at(5000)
+
+
+async def test_a_standby_that_takes_log_all_the_time_is_asked_for_a_word(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A walreceiver without a report interval speaks only when it is idle or asked."""
+    monkeypatch.setattr(gate_session, "CLIENT_ASKED_SECONDS", 0.05)
+    monkeypatch.setattr(gate_session, "CLIENT_SILENT_SECONDS", 0.5)
+    bench.serve_to(at(4000))
+    async with await bench.connect() as client:
+        await client.start_replication(at(4000), Term(5))
+        limit, asked = 4000, 0
+        async with asyncio.timeout(20):
+            while asked < 20:
+                bench.copy.log += pattern(len(bench.copy.log), 1)
+                bench.copy.sync()
+                limit += 1
+                bench.serve_to(at(limit))
+                for event in await client.next_batch(timeout_seconds=5):
+                    if isinstance(event, wire.Keepalive) and event.reply_requested:
+                        asked += 1
+                        client.send_status(at(limit))
+
+
+async def test_a_standby_that_does_not_answer_is_let_go(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate_session, "CLIENT_SILENT_SECONDS", 0.1)
+    async with await bench.connect() as client:
+        await client.start_replication(at(5000), Term(5))
+        with pytest.raises(ConnectionError):
+            await client.next_batch(timeout_seconds=5)
+
+
+async def test_a_long_fetch_answers_when_it_is_asked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate gives the last of it only to one that answered."""
+    monkeypatch.setattr(gate_session, "CLIENT_ASKED_SECONDS", 0.0)
+    parse = wire.parse_client_copy
+    answered = False
+
+    def read(lsn: Lsn, length_bytes: int) -> bytes:
+        """Identified with all of it, the client at first gets a part."""
+        bench.serve_to(at(5000 if answered else 4000))
+        offset = lsn - at(0)
+        return bytes(bench.copy.log[offset : offset + length_bytes])
+
+    def listen(body: bytes) -> wire.StandbyStatus | None:
+        nonlocal answered
+        answered = True
+        bench.serve_to(at(5000))
+        return parse(body)
+
+    monkeypatch.setattr(gate_session, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(bench.copy, "read", read)
+    monkeypatch.setattr(wire, "parse_client_copy", listen)
+    blank = MemoryCopy(HISTORY)
+    await fetch_log(
+        bench.endpoint, copy=blank, system_identifier=SYSTEM, tls=None, application_name="x"
+    )
+    assert answered
+    assert bytes(blank.log) == pattern(0, 5000)
 
 
 async def test_a_refused_session_is_told_why(bench: Bench) -> None:

@@ -13,6 +13,7 @@ from aurora_operator.core.gate import ServePoint
 from aurora_operator.core.lsn import Term
 from aurora_operator.core.names import Slot, VolumeId
 from aurora_operator.core.verdicts import Refuse
+from aurora_operator.volume import copy_store
 from aurora_operator.volume.copy_store import FAILED_NAME, CopyStore
 from aurora_operator.volume.errors import LogRefused, StorageFailed
 from aurora_operator.volume.files import Files
@@ -339,6 +340,34 @@ def test_rule_7_gates_are_not_dark_when_a_term_never_reaches_four_copies(tmp_pat
         store.adopt(Adoption(promise(2), history((1, 0), (2, 100)), at(110), members()))
         write(store, 100, 120, 2)
     assert [store.serve_point() for store in stores] == [ServePoint(at(100), Term(1))] * 4
+
+
+def test_a_gate_that_stays_behind_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub told of more than this copy gets, or a peer's gate serves it."""
+    store = following(tmp_path)
+    write(store, 90, 130, 7)
+    store.learn_vdl(vdl(7, 130))
+    assert store.why_elsewhere() is None
+    store.learn_vdl(vdl(7, 150))
+    assert store.why_elsewhere() is None, "it may lag for a while"
+    monkeypatch.setattr(copy_store, "BEHIND_SECONDS", 0.0)
+    assert "behind other gates" in (store.why_elsewhere() or "")
+    write(store, 130, 150, 7)
+    monkeypatch.undo()
+    assert store.why_elsewhere() is None
+    store.note_served_elsewhere(ServePoint(at(10), Term(8)))
+    monkeypatch.setattr(copy_store, "BEHIND_SECONDS", 0.0)
+    assert "behind other gates" in (store.why_elsewhere() or "")
+
+
+def test_a_gate_whose_copy_failed_sends_its_readers_away(tmp_path: Path) -> None:
+    files = FailingFiles()
+    store = following(tmp_path, files)
+    store.append(at(90), content(90, 30), Term(7))
+    files.failing = {"sync": errno.EIO}
+    with pytest.raises(StorageFailed):
+        store.sync()
+    assert "serves nobody" in (store.why_elsewhere() or "")
 
 
 # -- failures ------------------------------------------------------------------------------

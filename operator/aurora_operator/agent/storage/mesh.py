@@ -16,7 +16,7 @@ from aurora_operator.agent.tier import StorageTier
 from aurora_operator.api.convert import view_from_status
 from aurora_operator.core.names import Slot
 from aurora_operator.core.quorum import AURORA_QUORUM
-from aurora_operator.core.vdl import implied_vdl
+from aurora_operator.core.vdl import implied_vdl, served
 from aurora_operator.volume.copy_store import CopyStore
 
 log = structlog.get_logger()
@@ -46,6 +46,8 @@ async def run_mesh(
         except ValueError as error:
             log.warning("peers' answers make no sense", reason=str(error))
             continue
+        for point in served(peers):
+            store.note_served_elsewhere(point)
         if vdl is not None and store.learn_vdl(vdl):
             calm_rounds = 0
             log.info("peers imply a newer VDL", term=vdl.term, vdl=str(vdl.lsn))

@@ -35,6 +35,7 @@ class GateJudge:
                 granted=True,
                 sentence="the own page store",
                 batch_seconds=_PAGE_STORE_BATCH_SECONDS,
+                stays=True,
             )
         if ask.common_name not in (PeerRole.INSTANCE, PeerRole.STORAGE):
             return SessionVerdict(False, f"{ask.common_name} may not read log")

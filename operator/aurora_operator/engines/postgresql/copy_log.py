@@ -47,6 +47,9 @@ class LogSource(Protocol):
     def serve_point(self) -> ServePoint | None:
         """How far everybody may read: min(VDL, own log), and its term (rule 7)."""
 
+    def why_elsewhere(self) -> str | None:
+        """Why whoever reads here, and can go elsewhere, should; ``None``: stay."""
+
     def uncapped_point(self) -> ServePoint | None:
         """How far a candidate or a copy being filled may read: all of the own log."""
 

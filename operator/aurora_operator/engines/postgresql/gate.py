@@ -25,6 +25,8 @@ from aurora_operator.engines.postgresql.startup import read_startup
 from aurora_operator.volume.errors import StorageError
 
 HANDSHAKE_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 1.0
+"""How often every session looks again, even when nothing moves."""
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +48,8 @@ class SessionVerdict:
     sentence: str
     uncapped: bool = False
     batch_seconds: float = 0.0
+    stays: bool = False
+    """It has no other gate to go to, however far behind this one is."""
 
 
 class GateServer:
@@ -66,6 +70,7 @@ class GateServer:
         self._tls: tuple[TlsFiles, ssl.SSLContext] | None = None
         self._sessions: set[GateSession] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.Task[None] | None = None
 
     async def start(
         self,
@@ -76,6 +81,7 @@ class GateServer:
         socket_path: Path | None = None,
     ) -> None:
         """Listen on a port with TLS from the first byte, on a Unix socket, or on both."""
+        self._looking = asyncio.create_task(self._look(), name="gate: sessions look again")
         if port is not None:
             if tls is None:
                 raise ValueError("a gate listens on a port with TLS only, and no files were given")
@@ -120,11 +126,18 @@ class GateServer:
         """Stop listening and end every session."""
         for server in self._servers:
             server.close()
-        for task in self._tasks:
+        tasks = self._tasks | ({self._looking} if self._looking is not None else set())
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks)
         self._servers.clear()
+
+    async def _look(self) -> None:
+        """Time alone changes what a session should do: a copy stays behind, a standby is silent."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self.notify()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -177,6 +190,9 @@ class GateServer:
                 raise SessionRefused("57P01", f"no more log beyond the VDL: {now.sentence}")
             point = self._source.uncapped_point()
         else:
+            why = None if verdict.stays else self._source.why_elsewhere()
+            if why is not None:
+                raise SessionRefused("57P03", why, "Nothing is lost: another gate has more.")
             point = self._source.serve_point()
         return None if point is None else View(point, self._source.history())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -240,8 +241,15 @@ class Instance:
             await opened.following.stop()
 
     async def _wipe(self, sentence: str) -> None:
-        """Data first, then the mark, so that no crash leaves marked bytes without a mark."""
+        """Data first, then the mark, so that no crash leaves marked bytes without a mark.
+
+        A mark that says "opened" would call what a crash leaves of the data unharmed; so it is
+        taken back before the first file goes (rule 11).
+        """
         log.info("data thrown away", reason=sentence)
+        mark = self._marks.read()
+        if mark is not None and mark.opened:
+            self._marks.write(replace(mark, opened=False))
         await self._machine.wipe()
         self._marks.remove()
 

@@ -1,0 +1,338 @@
+"""Six copies in one process: real stores, real asks, real hub; the network and the log's sender
+are stand-ins.
+
+What an agent does between pods is tried against this in milliseconds. A ``Process`` is one life of
+an agent: each thing it does is a step, and it can be told to die after any of them; whatever it
+tries afterwards does not happen, as after a SIGKILL. Positions are those of ``support.copies``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from aurora_operator.agent.client import AgentAddress, AgentClient, AgentUnreachable
+from aurora_operator.agent.storage import asks as asks_module
+from aurora_operator.agent.storage.asks import StorageAsks
+from aurora_operator.agent.storage.birth import CopyBirth
+from aurora_operator.agent.storage.hub_end import HubEnd
+from aurora_operator.agent.storage.page_store import PageStore
+from aurora_operator.agent.tier import StorageTier
+from aurora_operator.api.agent_config import AgentConfig, StoragePodAddress
+from aurora_operator.api.convert import position_to_hub
+from aurora_operator.api.messages import (
+    AdoptAsk,
+    BirthRecord,
+    HubBeat,
+    PageStoreStatus,
+    PrevoteAsk,
+    PromiseAsk,
+    StorageAnswer,
+    StorageStatus,
+)
+from aurora_operator.core.birth import VolumeRecord, born_record
+from aurora_operator.core.copy import StreamState, Vdl
+from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.core.names import Slot, VolumeId
+from aurora_operator.engines.postgresql.endpoint import TcpEndpoint, TlsFiles
+from aurora_operator.volume.copy_store import CopyStore
+from support.copies import IDENTITIES, at
+from support.crash import QuickFiles
+
+if TYPE_CHECKING:
+    from support.small_machine import SmallMachine
+
+BORN_BYTES: Final = 100
+"""How much log of term 1 a new volume has."""
+_SEGMENT_BYTES: Final = 4096
+
+
+class Killed(BaseException):
+    """The process is dead; nothing it does now happens."""
+
+
+class Process:
+    """One life of an agent, with all it did."""
+
+    def __init__(self, kill_after: int | None = None) -> None:
+        self.steps: list[str] = []
+        self.dead = asyncio.Event()
+        self._kill_after = kill_after
+
+    def check(self) -> None:
+        """A dead process does nothing."""
+        if self.dead.is_set():
+            raise Killed
+
+    def did(self, step: str) -> None:
+        """Something was done; this may have been the last thing."""
+        self.steps.append(step)
+        if len(self.steps) == self._kill_after:
+            self.dead.set()
+        self.check()
+
+    async def did_by_asking(self, step: str) -> None:
+        """The same for what is done elsewhere: a dead asker never hears the answer."""
+        try:
+            self.did(step)
+        except Killed:
+            await self.alive()
+
+    async def alive(self) -> None:
+        """Returns only in a living process."""
+        if self.dead.is_set():
+            await asyncio.Event().wait()
+
+
+class SmallAcceptor:
+    """In the place of the acceptor: takes the writer's log in the call that asks for it."""
+
+    def __init__(self, volume: SmallVolume, **given: Any) -> None:
+        self._volume = volume
+        self._copy = cast("CopyStore", given["copy"])
+        self._writer = cast("TcpEndpoint", given["writer"])
+        self.term = cast("Term", given["term"])
+        self.sentence = "a stand-in"
+        self.stopped = asyncio.Event()
+        self.promise_when_stopped: Term | None = None
+        self.history_when_started = self._copy.history()
+        volume.acceptors.append(self)
+
+    def start(self) -> None:
+        self.pull()
+
+    def stop(self) -> None:
+        record = self._copy.record
+        self.promise_when_stopped = None if record is None else record.promise.term
+        self.stopped.set()
+
+    async def join(self) -> None:
+        await self.stopped.wait()
+
+    def stream_state(self) -> StreamState:
+        if self.stopped.is_set():
+            return StreamState.NONE
+        return StreamState.CLOSED if self._sender() is None else StreamState.STREAMING
+
+    def pull(self) -> None:
+        """Take all that the writer has, unless it is withheld."""
+        sender = self._sender()
+        if sender is None or self.stopped.is_set() or self._copy.view().slot in self._volume.dry:
+            return
+        while (begin := self._copy.scl()) < sender.end:
+            end = min(sender.end, sender.history.end_of_run(begin) or sender.end)
+            term = sender.history.term_of_byte(begin)
+            assert term is not None
+            self._copy.append(begin, bytes(end - begin), term)
+            self._copy.sync()
+
+    def _sender(self) -> SmallMachine | None:
+        machine = self._volume.machines.get(self._writer.server_name)
+        return machine if machine is not None and machine.sends(self.term) else None
+
+
+class SmallPod:
+    """A storage pod: its copy, what it answers, and its end of the hub."""
+
+    def __init__(self, volume: SmallVolume, slot: int, directory: Path) -> None:
+        directory.mkdir()
+        self.slot = Slot(slot)
+        self.away = False
+        self.delay_seconds = 0.0
+        self.refuses_prevotes = False
+        self.store = CopyStore.open(
+            directory,
+            IDENTITIES[slot],
+            self.slot,
+            files=QuickFiles(),
+            segment_bytes=_SEGMENT_BYTES,
+        )
+        self.store.begin_fill()
+        self.store.append(at(0), bytes(BORN_BYTES), Term(1))
+        self.store.sync()
+        self.store.complete_birth(
+            born_record(volume.record, self.slot, "7000000000000000001", at(BORN_BYTES))
+        )
+        self.asks = StorageAsks(
+            store=self.store,
+            birth=cast("CopyBirth", _Quiet()),
+            page_store=cast("PageStore", _Quiet()),
+            tier=volume.tier,
+            tls=TlsFiles(directory),
+            on_fatal=volume.fatal.append,
+        )
+        self.hub = HubEnd(lambda: position_to_hub(self.asks.view()), self._learn)
+        self.store.on_change(self.hub.notify)
+
+    @property
+    def scl(self) -> Lsn:
+        return self.store.scl()
+
+    @property
+    def promised(self) -> Term:
+        assert self.store.record is not None
+        return self.store.record.promise.term
+
+    def _learn(self, beat: HubBeat) -> bool:
+        if beat.vdl is not None:
+            self.store.learn_vdl(Vdl(beat.term, beat.vdl))
+        return self.promised == beat.term
+
+
+class _Quiet:
+    """In the place of birth and page store: nothing is going on, pages are there."""
+
+    sentence = ""
+
+    def status(self) -> PageStoreStatus:
+        return PageStoreStatus(running=True)
+
+
+class SmallVolume:
+    """The six pods and those who write to them; ``close`` ends what it started."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.record = VolumeRecord(VolumeId("volume"), IDENTITIES)
+        self.machines: dict[str, SmallMachine] = {}
+        self.acceptors: list[SmallAcceptor] = []
+        self.dry: set[int] = set()
+        """Slots that get no log at the moment."""
+        self.fatal: list[str] = []
+        self.violations: list[str] = []
+        """What must never have happened; looked at when a test ends."""
+        self.config = agent_config()
+        self.tier = self.tier_for(Process())
+        monkeypatch.setattr(asks_module, "Acceptor", lambda **given: SmallAcceptor(self, **given))
+        self.pods = [SmallPod(self, slot, directory / f"copy-{slot}") for slot in range(6)]
+        self.serving: set[asyncio.Task[None]] = set()
+
+    def tier_for(self, process: Process) -> StorageTier:
+        """The storage tier as one process reaches it."""
+        return StorageTier(self.config, cast("AgentClient", SmallClient(self, process)))
+
+    def pod(self, name: str) -> SmallPod:
+        return self.pods[int(name.rpartition("-")[2])]
+
+    def pull(self) -> None:
+        """The writer's log moved, or may flow again."""
+        for acceptor in list(self.acceptors):
+            acceptor.pull()
+
+    async def close(self) -> None:
+        for pod in self.pods:
+            pod.asks.stop_stream()
+            pod.store.close()
+        for task in self.serving:
+            task.cancel()
+        await asyncio.gather(*self.serving, return_exceptions=True)
+        assert not self.violations
+        assert not self.fatal
+
+
+class SmallClient:
+    """In the place of the agents' client: calls go straight to the pod."""
+
+    def __init__(self, volume: SmallVolume, process: Process) -> None:
+        self._volume = volume
+        self._process = process
+
+    async def fetch_storage_status(
+        self, agent: AgentAddress, timeout_seconds: float = 1.0
+    ) -> StorageStatus:
+        return await (await self._reach(agent)).asks.status(None)
+
+    async def prevote(
+        self, agent: AgentAddress, ask: PrevoteAsk, timeout_seconds: float = 1.0
+    ) -> StorageAnswer:
+        pod = await self._reach(agent)
+        answer = await pod.asks.prevote(ask)
+        return answer.model_copy(update={"granted": False}) if pod.refuses_prevotes else answer
+
+    async def promise(
+        self, agent: AgentAddress, ask: PromiseAsk, timeout_seconds: float = 1.0
+    ) -> StorageAnswer:
+        answer = await (await self._reach(agent)).asks.promise(ask)
+        await self._process.did_by_asking(f"promise {agent.pod}")
+        return answer
+
+    async def adopt(self, agent: AgentAddress, ask: AdoptAsk) -> StorageAnswer:
+        answer = await (await self._reach(agent)).asks.adopt(ask)
+        await self._process.did_by_asking(f"adopt {agent.pod}")
+        return answer
+
+    async def connect_hub(self, agent: AgentAddress) -> SmallSocket:
+        pod = await self._reach(agent)
+        near, far = SmallSocket.pair(self._process.dead.is_set)
+        task = asyncio.create_task(pod.hub.serve(cast("web.WebSocketResponse", far)))
+        self._volume.serving.add(task)
+        task.add_done_callback(self._volume.serving.discard)
+        return near
+
+    async def _reach(self, agent: AgentAddress) -> SmallPod:
+        await self._process.alive()
+        pod = self._volume.pod(agent.pod)
+        if pod.delay_seconds:
+            await asyncio.sleep(pod.delay_seconds)
+        await asyncio.sleep(0)
+        await self._process.alive()
+        if pod.away:
+            raise AgentUnreachable(agent.pod, "it is away")
+        return pod
+
+
+class SmallSocket:
+    """One end of a connection in memory."""
+
+    def __init__(
+        self,
+        inbox: asyncio.Queue[aiohttp.WSMessage],
+        outbox: asyncio.Queue[aiohttp.WSMessage],
+        dead: Callable[[], bool],
+    ) -> None:
+        self._inbox = inbox
+        self._outbox = outbox
+        self._dead = dead
+
+    @classmethod
+    def pair(cls, dead: Callable[[], bool]) -> tuple[SmallSocket, SmallSocket]:
+        one: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
+        other: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
+        return cls(one, other, dead), cls(other, one, dead)
+
+    async def receive(self) -> aiohttp.WSMessage:
+        return await self._inbox.get()
+
+    async def send_str(self, text: str) -> None:
+        if not self._dead():
+            self._outbox.put_nowait(aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, text, None))
+
+    async def close(self) -> None:
+        self._outbox.put_nowait(aiohttp.WSMessage(aiohttp.WSMsgType.CLOSE, None, None))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.close()
+
+
+def agent_config() -> AgentConfig:
+    """The cluster as its agents know it."""
+    return AgentConfig(
+        cluster="shop",
+        namespace="test",
+        storage=tuple(
+            StoragePodAddress(slot=Slot(n), pod=f"shop-storage-{n}", host=f"shop-storage-{n}")
+            for n in range(6)
+        ),
+        birth=BirthRecord(volume_id=VolumeId("volume"), identities=IDENTITIES),
+        writer_endpoint_slice="shop-writer",
+        reader_endpoint_slice="shop-reader",
+        instance_service="shop-instances",
+    )

@@ -1,0 +1,64 @@
+"""A small volume, and waits shortened from seconds to milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import structlog
+
+from aurora_operator.agent.instance import following, isolation, lifecycle, opening, restart
+from aurora_operator.core import copy
+from support.small_machine import end_tasks
+from support.small_volume import SmallVolume
+
+SHORTENED = (
+    (copy, "SILENT_SECONDS", 0.0),
+    (following, "BEAT_SECONDS", 0.01),
+    (following, "_ATTEND_SECONDS", 0.02),
+    (following, "_RETRY_SECONDS", 0.005),
+    (isolation, "_SILENT_SECONDS", 0.1),
+    (isolation, "_PERIOD_SECONDS", 0.005),
+    (lifecycle, "_LIFE_PAUSE_SECONDS", 0.001),
+    (lifecycle, "_ERROR_PAUSE_SECONDS", 0.01),
+    (opening, "_PREVOTE_SECONDS", 0.1),
+    (opening, "_PREVOTE_PAUSE_SECONDS", 0.005),
+    (opening, "_CATCH_UP_SECONDS", 0.3),
+    (opening, "_OPEN_SECONDS", 0.3),
+    (restart, "_LOOK_SECONDS", 0.01),
+    (restart, "_HURRIED_LOOK_SECONDS", 0.005),
+    (restart, "_OPEN_SECONDS", 0.1),
+)
+
+
+PLAIN = (structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer())
+"""Log lines without colours and frames: these took most of the time of these tests."""
+
+VolumeMaker = Callable[[Path], SmallVolume]
+
+
+@pytest.fixture
+async def volume_of(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[VolumeMaker]:
+    """Makes volumes: six full copies each, newly born, in the given directory."""
+    for module, name, seconds in SHORTENED:
+        monkeypatch.setattr(module, name, seconds)
+    made: list[SmallVolume] = []
+    before = structlog.get_config()
+    structlog.configure(processors=PLAIN)
+
+    def make(directory: Path) -> SmallVolume:
+        made.append(SmallVolume(directory, monkeypatch))
+        return made[-1]
+
+    yield make
+    for volume in made:
+        await volume.close()
+    await end_tasks("")
+    structlog.configure(**before)
+
+
+@pytest.fixture
+async def volume(volume_of: VolumeMaker, tmp_path: Path) -> SmallVolume:
+    """Six full copies of a newly born volume."""
+    return volume_of(tmp_path)

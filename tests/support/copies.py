@@ -53,13 +53,14 @@ def record(
     floor: int = 0,
     identity: Identity | None = None,
     volume: str = "volume",
+    system: str = "7000000000000000001",
 ) -> CopyRecord:
     """What a copy keeps beside its log."""
     return CopyRecord(
         volume_id=VolumeId(volume),
         identity=identity or IDENTITIES[slot],
         slot=Slot(slot),
-        system_identifier="7000000000000000001",
+        system_identifier=system,
         promise=promised if isinstance(promised, Promise) else promise(promised),
         history=terms or history((1, 0)),
         first_record_end=at(first_record_end),
@@ -82,6 +83,7 @@ def full(
     known: Vdl | None = None,
     identity: Identity | None = None,
     volume: str = "volume",
+    system: str = "7000000000000000001",
 ) -> CopyView:
     """A full copy."""
     kept = record(
@@ -93,6 +95,7 @@ def full(
         known=known,
         identity=identity,
         volume=volume,
+        system=system,
     )
     return CopyView(
         identity=kept.identity,

@@ -80,9 +80,16 @@ def choose(
     bytes that were never acknowledged and lack ones that were. Write quorum + read quorum > V, so
     every acknowledged commit is on a copy that answered.
     """
-    volumes = {a.copy.record.volume_id for a in answers if a.copy.record is not None}
+    records = [a.copy.record for a in answers if a.copy.record is not None]
+    volumes = {record.volume_id for record in records}
     if len(volumes) > 1:
         return GiveUp(f"the answers come from different volumes: {', '.join(sorted(volumes))}")
+    systems = {record.system_identifier for record in records}
+    if len(systems) > 1:
+        return GiveUp(
+            f"the copies hold different databases ({', '.join(sorted(systems))}): the volume was"
+            " formatted twice (rule 13); nothing was chosen, find out which copies hold your data"
+        )
     try:
         counted = _members_answers(answers)
     except ValueError as error:

@@ -143,6 +143,11 @@ def test_rule_8_only_members_of_the_highest_list_promise() -> None:
             id="three-refuse",
         ),
         pytest.param(
+            [*(promised(slot, 9) for slot in range(4)), no(full(4, system="8"))],
+            "different databases",
+            id="formatted-twice",
+        ),
+        pytest.param(
             [*(promised(slot, 9) for slot in range(4)), no(full(4, volume="other"))],
             "different volumes",
             id="two-volumes",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aurora_operator.core.lsn import Term
@@ -70,6 +70,7 @@ class Twin:
         assert read == self.written[self.begin : int(self.store.durable_end - at(0))]
 
 
+@example([("append", 200), ("sync", 0), ("remove", 200), ("remove", 0)])
 @settings(max_examples=60)
 @given(st.lists(operations, max_size=25))
 def test_the_log_is_its_bytes(steps: list[tuple[str, int]]) -> None:

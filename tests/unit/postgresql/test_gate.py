@@ -12,6 +12,7 @@ from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.engines.postgresql import gate, gate_session, wire
 from aurora_operator.engines.postgresql.endpoint import SocketEndpoint
 from aurora_operator.engines.postgresql.gate import GateServer, SessionAsk, SessionVerdict
+from aurora_operator.engines.postgresql.gate_session import CHUNK_BYTES, chunk_bytes
 from aurora_operator.engines.postgresql.log_client import LogClient, TermEnd
 from aurora_operator.engines.postgresql.log_fetch import fetch_log
 from aurora_operator.volume.errors import LogRefused
@@ -304,6 +305,7 @@ async def test_a_long_fetch_answers_when_it_is_asked(
         return parse(body)
 
     monkeypatch.setattr(gate_session, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(gate_session, "_PAGE_BYTES", 100)
     monkeypatch.setattr(bench.copy, "read", read)
     monkeypatch.setattr(wire, "parse_client_copy", listen)
     blank = MemoryCopy(HISTORY)
@@ -353,3 +355,20 @@ async def test_fetching_does_not_cross_a_fork_that_was_not_adopted(bench: Bench)
             bench.endpoint, copy=other, system_identifier=SYSTEM, tls=None, application_name="x"
         )
     assert len(other.log) <= 2900
+
+
+@pytest.mark.parametrize(
+    ("position", "limit", "expected"),
+    [
+        (0x1000000, 0x1C845A0, CHUNK_BYTES),
+        (0x1C846A8, 0x1D00000, CHUNK_BYTES - 0x6A8),
+        (0x1C846A8, 0x1C84700, 0x58),
+        (0x1C846A8, 0x1C846A8 + CHUNK_BYTES, CHUNK_BYTES),
+    ],
+    ids=["aligned", "ends-with-a-page", "up-to-the-limit", "exactly-the-limit"],
+)
+def test_a_message_ends_with_a_page_or_at_the_limit(
+    position: int, limit: int, expected: int
+) -> None:
+    """Anywhere else a standby would take the rest of the page for received."""
+    assert chunk_bytes(Lsn(position), Lsn(limit)) == expected

@@ -24,6 +24,7 @@ from aurora_operator.engines.postgresql.copy_log import LogSource
 from aurora_operator.engines.postgresql.history_file import history_file, history_file_name
 
 CHUNK_BYTES: Final = 128 * 1024
+_PAGE_BYTES: Final = 8192
 """As much as a walsender puts into one message."""
 POINT_SECONDS: Final = 2.0
 """How long a standby is held while the gate learns what it may serve, before it is sent away."""
@@ -71,6 +72,19 @@ class View:
     def knows(self, term: Term) -> bool:
         """Whether ``term`` is in the log of this copy at all."""
         return any(entry.term == term for entry in self.history.entries)
+
+
+def chunk_bytes(position: Lsn, limit: Lsn) -> int:
+    """How much to send in one message: up to ``limit``, or else up to the end of a page.
+
+    A standby relies on it that a message never ends inside a record, unless at the end of a page:
+    having seen the head of a record it takes the rest of the page for received, and would read
+    zeros there. Writers end their messages so; a copy's end, and so the limit, is one of theirs.
+    """
+    end = position.advanced(CHUNK_BYTES)
+    if end >= limit:
+        return limit - position
+    return CHUNK_BYTES - end % _PAGE_BYTES
 
 
 class GateSession:
@@ -229,7 +243,7 @@ class GateSession:
 
     async def _send_log(self, position: Lsn, limit: Lsn, announced_end: Lsn) -> Lsn:
         """Send one chunk that ends at ``limit`` or before (I2); returns where it ended."""
-        data = self._source.read(position, min(CHUNK_BYTES, limit - position))
+        data = self._source.read(position, chunk_bytes(position, limit))
         if not data or len(data) > limit - position:
             raise SessionRefused("XX000", f"the log ends at {position}, though {limit} was durable")
         self._send(wire.log_data(position, announced_end, data, time.time()))

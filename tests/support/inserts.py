@@ -63,9 +63,9 @@ class Inserts:
 
     async def check(self, session: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
         """Nothing acknowledged is lost, nothing is there that nobody sent."""
+        acknowledged = {number for number, _ in self.acknowledged}  # before the table is read
         rows = await (await session.execute("SELECT id FROM inserts")).fetchall()
         found = [row[0] for row in rows]
-        acknowledged = {number for number, _ in self.acknowledged}
         assert acknowledged <= set(found), f"lost: {sorted(acknowledged - set(found))[:20]}"
         assert set(found) <= self.attempted, "rows that nobody sent"
         assert len(found) == len(set(found)), "rows that are there twice"

@@ -223,6 +223,7 @@ class Instance:
             log.error("the writer's server ended", term=term, reason=str(error))
             self._say(InstanceRole.STOPPED, str(error))
             self._herald.tell_server_running(False, str(error))
+            guarding.cancel()  # first: it would open the door again while the copies answer
             await self._end_writer()
             return
         finally:
@@ -261,6 +262,8 @@ class Instance:
             await asyncio.wait({working, ended}, return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 return working.result()
+            working.cancel()  # before the next await: what it still brought about would be nobody's
+            await asyncio.wait({working})
             raise ServerEnded(await self._machine.server.ended_sentence())
         finally:
             for task in (working, ended):

@@ -3,6 +3,7 @@
 The door opens once the server streams and is consistent, and stays open while it falls behind:
 what a replica shows is old then, never wrong. A replica that gets no log for long although a full
 copy answers cannot follow any more, for instance because its log was removed; it needs a new base.
+A server that is too busy to answer tells nothing about its data: it is asked again.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ class Replica:
         warmed_at = float("-inf")
         while True:
             self.facts = await self._look()
-            if self.streaming:
+            if self.facts is None or self.streaming:  # silence says nothing about the stream
                 streamed_at = time.monotonic()
-                if not self._machine.door.is_open:
+                if self.streaming and not self._machine.door.is_open:
                     self._machine.open_door()
                     log.info("replica streams; its door is open")
             elif time.monotonic() - streamed_at > _LOST_SECONDS and await self._could_stream():

@@ -37,13 +37,17 @@ class GateJudge:
                 batch_seconds=_PAGE_STORE_BATCH_SECONDS,
                 stays=True,
             )
-        if ask.common_name not in (PeerRole.INSTANCE, PeerRole.STORAGE):
-            return SessionVerdict(False, f"{ask.common_name} may not read log")
         if FILL_PARAMETER in ask.parameters:
+            if ask.common_name != PeerRole.STORAGE:
+                return SessionVerdict(False, f"{ask.common_name} has no copy to fill")
             identity = Identity(ask.parameters[FILL_PARAMETER])
             return _uncapped(judge_fill_session(self._store.view(), identity))
         if TERM_PARAMETER in ask.parameters:
+            if ask.common_name != PeerRole.INSTANCE:
+                return SessionVerdict(False, f"{ask.common_name} cannot be a candidate")
             return _uncapped(self._judge_candidate(ask))
+        if ask.common_name not in (PeerRole.INSTANCE, PeerRole.STORAGE):
+            return SessionVerdict(False, f"{ask.common_name} may not read log")
         return SessionVerdict(True, "serves up to the volume durable position")
 
     def _judge_candidate(self, ask: SessionAsk) -> Proceed | Refuse:

@@ -333,6 +333,7 @@ class CopyStore:
                 self._directory / LOG_DIRECTORY,
                 files=self._files,
                 segment_bytes=self._segment_bytes,
+                salt=self._identity.encode(),
             )
         except StorageError as error:
             self._fail(error)
@@ -379,6 +380,7 @@ class CopyStore:
             floor=record.scl_floor,
             files=self._files,
             segment_bytes=self._segment_bytes,
+            salt=self._identity.encode(),
         )
         log.check_terms(record.history)
         self._become_full(record, log)

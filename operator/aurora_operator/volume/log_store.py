@@ -38,8 +38,9 @@ _LOADED_SEGMENTS: Final = 8
 class LogStore:
     """The log in one directory. Made by ``open``; after a failure it refuses everything."""
 
-    def __init__(self, files: Files, directory: Path, segment_bytes: int) -> None:
+    def __init__(self, files: Files, directory: Path, segment_bytes: int, salt: bytes) -> None:
         self._files = files
+        self._salt = salt
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._starts: list[Lsn] = []
@@ -60,12 +61,14 @@ class LogStore:
         floor: Lsn = LOG_START,
         files: Files | None = None,
         segment_bytes: int = SEGMENT_BYTES,
+        salt: bytes = b"",
     ) -> LogStore:
         """Sync and read all of the log; raises ``LogDamaged`` or ``StorageFailed``.
 
         ``floor`` is a position that was durable once: a log that ends below it lost bytes.
+        ``salt`` is this copy's alone, and the same at every opening.
         """
-        store = cls(files or Files(), directory, segment_bytes)
+        store = cls(files or Files(), directory, segment_bytes, salt)
         with store._failing(f"the log in {directory} could not be read and synced"):
             store._open(floor)
         return store
@@ -150,7 +153,7 @@ class LogStore:
                 self._files.unlink(segment_path(self._directory, self._starts[-1]))
                 self._files.sync_directory(self._directory)
                 self._starts.pop()
-            self._active = Segment.scan(self._files, self._directory, self._starts[-1]).segment
+            self._active = self._scan_file(self._starts[-1]).segment
             self._end = self._durable_end = self._active.end
             if lsn < self._end:
                 self._shorten_active(lsn)
@@ -215,7 +218,7 @@ class LogStore:
     def _scan(self, start: Lsn) -> Scan:
         """Read one segment and take it over, with its torn end cut off if it is the last one."""
         is_last = start == self._starts[-1]
-        scan = Segment.scan(self._files, self._directory, start)
+        scan = self._scan_file(start)
         segment = scan.segment
         complete = segment.end == start + self._segment_bytes
         contiguous = start == self._starts[0] or segment.first_lsn == self._end
@@ -262,7 +265,7 @@ class LogStore:
         """Begin a segment: the one before is durable first, so only the last can be torn."""
         self.sync()
         try:
-            created = Segment.create(self._files, self._directory, start)
+            created = Segment.create(self._files, self._directory, start, self._salt)
         except OSError as error:
             raise NotWritten(
                 f"a log segment at {start} could not be made ({error}); nothing was written, the"
@@ -282,7 +285,7 @@ class LogStore:
         beside = old.path.with_name(old.path.name + BESIDE)
         try:
             beside.unlink(missing_ok=True)
-            new = Segment(self._files, old.path, self._files.create(beside), old.start)
+            new = Segment(self._files, old.path, self._files.create(beside), old.start, self._salt)
             old.copy_below(lsn, new)
             new.sync()
         except OSError as error:
@@ -298,6 +301,9 @@ class LogStore:
 
     # -- helpers ---------------------------------------------------------------------------
 
+    def _scan_file(self, start: Lsn) -> Scan:
+        return Segment.scan(self._files, self._directory, start, self._salt)
+
     def _start_of(self, lsn: Lsn) -> Lsn:
         return Lsn(int(lsn) - int(lsn) % self._segment_bytes)
 
@@ -309,7 +315,7 @@ class LogStore:
         if self._active is not None and self._active.start == start:
             return self._active
         if start not in self._loaded:
-            scan = Segment.scan(self._files, self._directory, start)
+            scan = self._scan_file(start)
             if scan.torn_at is not None or scan.segment.end != start + self._segment_bytes:
                 scan.segment.close()
                 raise LogDamaged(

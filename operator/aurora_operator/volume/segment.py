@@ -48,8 +48,9 @@ class Scan:
 class Segment:
     """An open segment file."""
 
-    def __init__(self, files: Files, path: Path, descriptor: int, start: Lsn) -> None:
+    def __init__(self, files: Files, path: Path, descriptor: int, start: Lsn, salt: bytes) -> None:
         self._files = files
+        self._seed = frames.seed_of(salt, start)
         self._descriptor = descriptor
         self._lsns = array("Q")
         self._offsets = array("Q")
@@ -59,30 +60,30 @@ class Segment:
         self.size_bytes = 0
 
     @classmethod
-    def create(cls, files: Files, directory: Path, start: Lsn) -> Segment:
+    def create(cls, files: Files, directory: Path, start: Lsn, salt: bytes) -> Segment:
         """A new, empty file; the caller makes its name durable."""
         path = segment_path(directory, start)
-        return cls(files, path, files.create(path), start)
+        return cls(files, path, files.create(path), start, salt)
 
     @classmethod
-    def scan(cls, files: Files, directory: Path, start: Lsn) -> Scan:
+    def scan(cls, files: Files, directory: Path, start: Lsn, salt: bytes) -> Scan:
         """Sync, then read a file from its beginning and stop at the first thing that is no frame.
 
         Synced first, so that nothing is believed that could still vanish (rule 5, H15).
         """
         path = segment_path(directory, start)
-        segment = cls(files, path, files.open(path), start)
+        segment = cls(files, path, files.open(path), start, salt)
         files.sync(segment._descriptor)
         content = files.read(segment._descriptor, path.stat().st_size, 0)
         runs: list[TermStart] = []
-        for frame in _frames_of(content):
+        for frame in _frames_of(segment._seed, content):
             if segment.size_bytes and frame.lsn != segment.end:
                 break
             if not runs or runs[-1].term != frame.term:
                 runs.append(TermStart(frame.term, frame.lsn))
             segment._note(frame)
         torn = segment.size_bytes < len(content)
-        later = frames.find_after(content, segment.size_bytes) if torn else iter(())
+        later = frames.find_after(segment._seed, content, segment.size_bytes) if torn else ()
         durable = max((f.durable_end for f in later if f.durable_end <= f.lsn), default=Lsn(0))
         return Scan(
             segment,
@@ -98,7 +99,7 @@ class Segment:
 
     def append(self, term: Term, lsn: Lsn, durable_end: Lsn, payload: bytes) -> None:
         """Write one frame at the end; not durable before ``sync``."""
-        header = frames.encode(term, lsn, durable_end, payload)
+        header = frames.encode(self._seed, term, lsn, durable_end, payload)
         self._files.write(self._descriptor, (header, payload), self.size_bytes)
         self._note(frames.Frame(self.size_bytes, term, lsn, len(payload), durable_end))
 
@@ -145,7 +146,7 @@ class Segment:
             end = self._offsets[stop] if stop < len(self._offsets) else self.size_bytes
             content = self._files.read(self._descriptor, end - begin, begin)
             for number in range(first, stop):
-                frame = frames.decode(content, self._offsets[number] - begin)
+                frame = frames.decode(self._seed, content, self._offsets[number] - begin)
                 if frame is None or frame.lsn != self._lsns[number]:
                     raise LogDamaged(
                         f"{self.path.name}: the frame at {Lsn(self._lsns[number])} no longer has"
@@ -162,9 +163,9 @@ class Segment:
         self.size_bytes = frame.offset_after
 
 
-def _frames_of(content: bytes) -> Iterator[frames.Frame]:
+def _frames_of(seed: int, content: bytes) -> Iterator[frames.Frame]:
     offset = 0
     view = memoryview(content)
-    while (frame := frames.decode(view, offset)) is not None:
+    while (frame := frames.decode(seed, view, offset)) is not None:
         yield frame
         offset = frame.offset_after

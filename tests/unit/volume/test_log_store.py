@@ -179,6 +179,28 @@ def test_a_torn_end_is_cut_for_good(tmp_path: Path) -> None:
     assert len(file.read_bytes()) == 2 * (HEADER_BYTES + 40)
 
 
+def test_a_frame_that_a_user_stored_is_not_taken_for_one_of_the_log(tmp_path: Path) -> None:
+    """A row may hold a piece of some other log: torn, it is no witness of lost bytes (I5)."""
+    other = tmp_path / "other"
+    log = reopen(other)
+    for start in range(0, 160, 40):
+        write(log, start, start + 40)
+    image = (other / f"{int(at(0)):016X}.log").read_bytes()
+    piece = image[3 * (HEADER_BYTES + 40) :]
+    store = LogStore.open(
+        tmp_path / "log", files=QuickFiles(), segment_bytes=SEGMENT, salt=b"this copy"
+    )
+    write(store, 0, 80)
+    store.append(at(80), piece + b"the rest of the row", ONE)
+    store.close()
+    file = tmp_path / "log" / f"{int(at(0)):016X}.log"
+    file.write_bytes(file.read_bytes()[:-5])
+    again = LogStore.open(
+        tmp_path / "log", floor=at(80), files=QuickFiles(), segment_bytes=SEGMENT, salt=b"this copy"
+    )
+    assert again.end == at(80)
+
+
 def harm(directory: Path, segment: int, byte: int) -> None:
     file = directory / f"{int(at(segment)):016X}.log"
     harmed = bytearray(file.read_bytes())

@@ -55,9 +55,7 @@ class Authority:
         key_file = directory / "tls.key"
         key_file.touch(mode=0o600)
         key_file.write_bytes(
-            key.private_bytes(
-                pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
+            key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         )
         return directory
 

@@ -262,6 +262,20 @@ def test_nothing_is_replaced_while_a_copy_does_not_follow() -> None:
     assert DeletePod not in kinds(replace(seen, copies={**seen.copies, Slot(2): behind}))
 
 
+def test_an_outdated_pod_that_does_not_run_is_replaced_whatever_else_is_missing() -> None:
+    """Else a release that cannot start would stop the roll to the one that can, for ever."""
+    seen = healthy(1)
+    stuck = replace(seen.storage_pods[Slot(0)], waiting="CrashLoopBackOff")
+    seen = replace(
+        seen,
+        storage_pods={**seen.storage_pods, Slot(0): stuck},
+        copies=without(seen.copies, Slot(0)),
+    )
+    assert DeletePod not in kinds(seen), "its form is the wanted one: a new pod would not help"
+    seen = replace(seen, outdated_pods=frozenset({stuck.name, "shop-storage-4", name(2)}))
+    assert [a.name for a in decide(seen).actions if isinstance(a, DeletePod)] == [stuck.name]
+
+
 DELETION = {
     "instances-first": (healthy(1, deleting=True), [DeletePod, DeletePod]),
     "then-storage": (healthy(deleting=True, instance_pods={}), [DeletePod] * 6),

@@ -55,7 +55,7 @@ from aurora_operator.core.cluster.phases import (
 )
 from aurora_operator.core.cluster.placement import place_slots
 from aurora_operator.core.cluster.problems import input_problems, pod_problems
-from aurora_operator.core.cluster.rollout import next_outdated
+from aurora_operator.core.cluster.rollout import next_outdated, stuck_outdated
 from aurora_operator.core.cluster.scaling import scale_instances
 from aurora_operator.core.cluster.volume_record import Contradiction, NoVolume
 from aurora_operator.core.names import SLOT_COUNT, InstanceName, Slot
@@ -116,6 +116,7 @@ def decide(seen: ClusterObservation) -> Plan:
         _plan_storage(draft, volume)
         if volume.complete:
             _plan_instances(draft)
+        draft.actions += [DeletePod(pod.name, pod.uid) for pod in stuck_outdated(seen)]
     draft.problems += pod_problems(seen, volume)
     for problem in draft.problems:
         draft.notes.append(_note(seen, problem))

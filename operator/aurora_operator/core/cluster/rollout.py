@@ -2,7 +2,8 @@
 
 Storage pods first, one and then all six copies full, streaming and caught up again; then replicas;
 the writer last, whose deletion is a failover to a replica that is already new. Whatever is not well
-stops the roll, which then goes on by itself when it is well again.
+stops the roll, which then goes on by itself when it is well again. Only a pod that does not run at
+all (its image is missing, or ends at once) goes without waiting: it may be what is not well.
 """
 
 from __future__ import annotations
@@ -19,6 +20,16 @@ LAG_BYTES_MAX: Final = SEGMENT_BYTES
 """How far a copy may be behind the durable point and still count as caught up."""
 
 
+def stuck_outdated(seen: ClusterObservation) -> tuple[PodView, ...]:
+    """Pods of an old form that do not run: they serve nobody, and only a new form may help."""
+    pods = [*seen.storage_pods.values(), *seen.instance_pods.values()]
+    return tuple(
+        pod
+        for pod in pods
+        if pod.name in seen.outdated_pods and pod.waiting and not (pod.terminating or pod.ended)
+    )
+
+
 def next_outdated(seen: ClusterObservation) -> PodView | None:
     """The one pod to replace now, if any may be."""
     if not seen.outdated_pods:
@@ -27,7 +38,7 @@ def next_outdated(seen: ClusterObservation) -> PodView | None:
     if writer is None or not _copies_follow(seen, writer):
         return None
     pods = [*seen.storage_pods.values(), *seen.instance_pods.values()]
-    if any(pod.terminating or pod.ended for pod in pods):
+    if any(pod.terminating or pod.ended or pod.waiting for pod in pods):
         return None
     storage = [
         pod for _, pod in sorted(seen.storage_pods.items()) if pod.name in seen.outdated_pods

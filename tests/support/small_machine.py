@@ -32,10 +32,11 @@ from aurora_operator.core.restart import Mark
 from aurora_operator.core.verdicts import Proceed
 from aurora_operator.engines.postgresql.endpoint import TcpEndpoint
 from aurora_operator.engines.postgresql.queries import QuestionFailed, ReplayFacts, WriterFacts
-from support.copies import IDENTITIES, history
-from support.small_volume import Killed, Process, SmallVolume
+from support.copies import IDENTITIES, history, promise
+from support.small_volume import Killed, Process, SmallPod, SmallVolume
 
 FIRST_RECORD_BYTES: Final = 24
+TAIL_BYTES: Final = 50
 _WAIT_SECONDS: Final = 10.0
 
 
@@ -212,9 +213,9 @@ class SmallMachine:
     def _served(self) -> None:
         """Take what gates serve: everybody's, or as the candidate all of one copy."""
         if self._gate is not None:
-            promise, slot = self._gate
+            attempt, slot = self._gate
             pod = self._volume.pods[slot]
-            if pod.away or not isinstance(judge_uncapped(pod.store.view(), promise), Proceed):
+            if pod.away or not isinstance(judge_uncapped(pod.store.view(), attempt), Proceed):
                 return
             point = pod.store.uncapped_point()
             worth = "uncapped"
@@ -365,3 +366,22 @@ async def until(
         if time.monotonic() > deadline:
             raise AssertionError(f"not in time: {what}; seen last: {seen()}")
         await asyncio.sleep(0.001)
+
+
+async def leave_a_tail(volume: SmallVolume, directory: Path) -> None:
+    """A writer of term 2 that died with log on three copies, which nobody acknowledged."""
+    before = SmallInstance(volume, directory / "before", number=9)
+    before.begin()
+    await before.become(InstanceRole.REPLICA)
+    await before.open()
+    volume.dry = {3, 4, 5}
+    before.machine.write(TAIL_BYTES)
+    volume.pull()
+    await before.end()
+    volume.dry = set()
+
+
+def supersede(pods: Sequence[SmallPod], term: int) -> None:
+    """Another candidate gets their promises."""
+    for pod in pods:
+        assert pod.store.promise(promise(term, "another"), pod.asks.stop_stream) is None

@@ -144,31 +144,39 @@ class SmallPod:
         directory.mkdir()
         self.slot = Slot(slot)
         self.away = False
+        self.sockets: list[SmallSocket] = []
         self.delay_seconds = 0.0
         self.refuses_prevotes = False
-        self.store = CopyStore.open(
+        store = CopyStore.open(
             directory,
             IDENTITIES[slot],
             self.slot,
             files=QuickFiles(),
             segment_bytes=_SEGMENT_BYTES,
         )
-        self.store.begin_fill()
-        self.store.append(at(0), bytes(BORN_BYTES), Term(1))
-        self.store.sync()
-        self.store.complete_birth(
+        store.begin_fill()
+        store.append(at(0), bytes(BORN_BYTES), Term(1))
+        store.sync()
+        store.complete_birth(
             born_record(volume.record, self.slot, "7000000000000000001", at(BORN_BYTES))
         )
+        self._volume = volume
+        self._directory = directory
+        self.hold(store)
+
+    def hold(self, store: CopyStore) -> None:
+        """This is its copy now."""
+        self.store = store
         self.asks = StorageAsks(
-            store=self.store,
+            store=store,
             birth=cast("CopyBirth", _Quiet()),
             page_store=cast("PageStore", _Quiet()),
-            tier=volume.tier,
-            tls=TlsFiles(directory),
-            on_fatal=volume.fatal.append,
+            tier=self._volume.tier,
+            tls=TlsFiles(self._directory),
+            on_fatal=self._volume.fatal.append,
         )
         self.hub = HubEnd(lambda: position_to_hub(self.asks.view()), self._learn)
-        self.store.on_change(self.hub.notify)
+        store.on_change(self.hub.notify)
 
     @property
     def scl(self) -> Lsn:
@@ -178,6 +186,12 @@ class SmallPod:
     def promised(self) -> Term:
         assert self.store.record is not None
         return self.store.record.promise.term
+
+    def cut_off(self) -> None:
+        """Nobody reaches it, and connections that were there are silent."""
+        self.away = True
+        for socket in self.sockets:
+            socket.cut()
 
     def _learn(self, beat: HubBeat) -> bool:
         if beat.vdl is not None:
@@ -269,6 +283,7 @@ class SmallClient:
     async def connect_hub(self, agent: AgentAddress) -> SmallSocket:
         pod = await self._reach(agent)
         near, far = SmallSocket.pair(self._process.dead.is_set)
+        pod.sockets.append(far)
         task = asyncio.create_task(pod.hub.serve(cast("web.WebSocketResponse", far)))
         self._volume.serving.add(task)
         task.add_done_callback(self._volume.serving.discard)
@@ -304,6 +319,10 @@ class SmallSocket:
         one: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
         other: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
         return cls(one, other, dead), cls(other, one, dead)
+
+    def cut(self) -> None:
+        """What is sent from here on is lost."""
+        self._dead = lambda: True
 
     async def receive(self) -> aiohttp.WSMessage:
         return await self._inbox.get()

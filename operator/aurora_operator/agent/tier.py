@@ -1,14 +1,15 @@
 """The storage tier as an agent asks it: six pods at once, and no longer than needed.
 
-A question goes to all six in parallel. The asker stops waiting as soon as the answers so far are
-enough, or when its deadline is over; who did not answer by then is no part of the result, and is
-asked again by whatever comes later.
+A question goes to all six in parallel. The asker stops waiting when the answers so far are enough,
+at once or a moment later, or when its deadline is over; who did not answer by then is no part of
+the result, and is asked again by whatever comes later.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
@@ -73,23 +74,30 @@ class StorageTier:
         enough: Callable[[Sequence[Answer]], bool],
         deadline_seconds: float,
         but: Slot | None = None,
+        linger_seconds: float = 0.0,
     ) -> list[Answer]:
-        """Ask every pod (``but`` one) in parallel; the answers until there are enough."""
-        tasks = [
+        """Ask every pod (``but`` one) in parallel; the answers until there are enough.
+
+        With ``linger_seconds``, those that come so soon afterwards are taken along.
+        """
+        tasks = {
             asyncio.create_task(_answer(question, agent))
             for slot, agent in self.agents.items()
             if slot != but
-        ]
+        }
         answers: list[Answer] = []
+        pending = tasks
+        deadline = time.monotonic() + deadline_seconds
+        is_enough = False
         try:
-            for next_answer in asyncio.as_completed(tasks, timeout=deadline_seconds):
-                answer = await next_answer
-                if answer is not None:
-                    answers.append(answer)
-                if enough(answers):
-                    break
-        except TimeoutError:
-            pass  # those that answered in time are the result
+            while pending and (left_seconds := deadline - time.monotonic()) > 0:
+                done, pending = await asyncio.wait(
+                    pending, timeout=left_seconds, return_when=asyncio.FIRST_COMPLETED
+                )
+                answers += [answer for task in done if (answer := task.result()) is not None]
+                if not is_enough and enough(answers):
+                    is_enough = True
+                    deadline = min(deadline, time.monotonic() + linger_seconds)
         finally:
             for task in tasks:
                 task.cancel()

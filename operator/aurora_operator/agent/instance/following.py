@@ -45,11 +45,14 @@ from aurora_operator.volume.hub import Hub
 log = structlog.get_logger()
 
 BEAT_SECONDS: Final = 0.1
+NEVER: Final = float("inf")
 _COALESCE_SECONDS: Final = 0.001
 _ATTEND_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 0.1
 _SEND_SECONDS: Final = 5.0
 _SILENT_SECONDS: Final = 3.0
+_STRANDED_SECONDS: Final = 10.0
+"""So long a copy may belong to another attempt before it is worth a person's attention."""
 
 
 class Following:
@@ -143,6 +146,19 @@ class Following:
             return None
         return DurablePoint(term=self.promise.term, lsn=self.vdl)
 
+    @property
+    def stranded(self) -> str:
+        """A sentence about copies that only a new term can take in; empty when there are none."""
+        since = time.monotonic() - _STRANDED_SECONDS
+        lost = [a.agent.pod for a in self._attendants if a.stranded_at < since]
+        if not lost:
+            return ""
+        return (
+            f"{', '.join(lost)} promised a later attempt that never opened and cannot follow"
+            " before the next term: no data is lost, but it is missing from the six; a switchover"
+            " takes it in"
+        )
+
     def describe(self) -> tuple[CopyFollowing, ...]:
         """How each copy follows, for the status."""
         return tuple(attendant.describe() for attendant in self._attendants)
@@ -161,6 +177,8 @@ class Attendant:
         """The highest promise heard of; a promise is never taken back."""
         self.heard_at = float("-inf")
         """When it last said that it belongs to the own term."""
+        self.stranded_at = NEVER
+        """Since when it is reachable, full, and bound to another attempt."""
         self.beat_due = asyncio.Event()
         self._following = following
         self._slot = slot
@@ -294,6 +312,12 @@ class Attendant:
         self._note_promise(copy.promised_term)
         step = next_for_copy(facts, copy)
         self._sentence = step.sentence
+        bound_elsewhere = (
+            copy.record is not None
+            and copy.record.promise.term >= facts.promise.term
+            and copy.record.promise != facts.promise
+        )
+        self.stranded_at = min(self.stranded_at, time.monotonic()) if bound_elsewhere else NEVER
         if isinstance(step, Leave):
             return _ATTEND_SECONDS
         started = time.monotonic()

@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -45,12 +45,19 @@ from aurora_operator.core.verdicts import GiveUp, Proceed, Wait, Wipe
 
 log = structlog.get_logger()
 
+Result = TypeVar("Result")
+
 _PREVOTE_SECONDS: Final = 10.0
 _PREVOTE_ROUND_SECONDS: Final = 1.0
 _PREVOTE_PAUSE_SECONDS: Final = 0.02
+_STRAGGLER_SECONDS: Final = 0.05
+"""How long the last members are heard after four would promise: a term must be above *all* that
+was promised, or the copy that promised higher is left out of it."""
 _PROMISE_SECONDS: Final = 5.0
 _SESSIONS_SECONDS: Final = 5.0
 _CATCH_UP_SECONDS: Final = 60.0
+_CHOSEN_SILENT_SECONDS: Final = 3.0
+"""A chosen copy that is lost means a new term, with whoever is left (rule 4)."""
 _PROMOTE_SECONDS: Final = 30.0
 _OPEN_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.002
@@ -92,9 +99,10 @@ async def open_volume(candidate: Candidate, reason: str) -> OpenedVolume:
     term = await attempt.gather_prevotes()
     try:
         choice = await attempt.gather_promises(term)
-        await attempt.catch_up(choice)
+        attempt.begin_following(choice)
+        await attempt.unless_superseded(attempt.catch_up(choice))
         facts = await attempt.promote(choice)
-        return await attempt.adopt_and_open(facts)
+        return await attempt.unless_superseded(attempt.adopt_and_open(facts))
     except BaseException as error:
         await attempt.abandon()
         if isinstance(error, Exception) and not isinstance(error, OpeningFailed | OpeningRefused):
@@ -131,6 +139,7 @@ class _Attempt:
                 question,
                 lambda got: isinstance(_judge_prevotes(got), Proceed),
                 _PREVOTE_ROUND_SECONDS,
+                linger_seconds=_STRAGGLER_SECONDS,
             )
             seen += [a.status.promise.term for a in answers if a.status.promise is not None]
             verdict = _judge_prevotes(answers)
@@ -171,19 +180,39 @@ class _Attempt:
         self._step("promises", sentence=verdict.sentence)
         return verdict
 
-    async def catch_up(self, choice: Choice) -> None:
-        """Rule 4: mark, no readers, then every chosen byte; replay stands still behind it."""
+    def begin_following(self, choice: Choice) -> None:
+        """Rule 4: the mark comes before any byte that the volume may not keep."""
         self._write_mark(opened=False)
-        machine = self._on.machine
         self._following = Following(self._on.tier, self._promise, choice.members, self._on.address)
         self._following.start()
+
+    async def unless_superseded(self, work: Coroutine[None, None, Result]) -> Result:
+        """Do ``work``; once three members promised higher it can no longer succeed."""
+        assert self._following is not None
+        working = asyncio.create_task(work, name="a step of the opening")
+        lost = asyncio.create_task(self._following.superseded.wait(), name="wait to be superseded")
+        try:
+            await asyncio.wait({working, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise OpeningFailed(f"three members promised a term above {self._promise.term}")
+        finally:
+            for task in (working, lost):
+                task.cancel()
+            await asyncio.wait({working, lost})
+
+    async def catch_up(self, choice: Choice) -> None:
+        """Rule 4: no readers, then every chosen byte; replay stands still behind it."""
+        machine = self._on.machine
         async with asyncio.timeout(_SESSIONS_SECONDS):
             while await machine.sql.client_sessions() > 0:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_POLL_SECONDS)
         self._step("readers are out")
         uncapped = False
         stalled_at: Lsn | None = None
-        deadline = time.monotonic() + _CATCH_UP_SECONDS
+        progress = (Lsn(0), Lsn(0))
+        moved_at = time.monotonic()
+        deadline = moved_at + _CATCH_UP_SECONDS
         while True:
             facts = await machine.sql.replay_facts()
             stalled = facts.replayed_lsn in (stalled_at, choice.scl)
@@ -194,8 +223,12 @@ class _Attempt:
                 self._replayed = facts.replayed_lsn
                 self._step("caught up", sentence=verdict.sentence)
                 return
+            if progress != (progress := (facts.received_lsn, facts.replayed_lsn)):
+                moved_at = time.monotonic()
             if isinstance(verdict, Wipe) or time.monotonic() > deadline:
                 raise OpeningFailed(verdict.sentence)
+            if time.monotonic() - moved_at > _CHOSEN_SILENT_SECONDS:
+                raise OpeningFailed(f"{verdict.sentence}, and {choice.identity} gives no more")
             if facts.received_lsn < choice.scl and not uncapped:
                 gate = self._on.tier.gate(choice.slot)
                 self._step("taking the tail", sentence=verdict.sentence)

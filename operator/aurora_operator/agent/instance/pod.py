@@ -98,6 +98,7 @@ class InstancePod:
         streams = follows and instance.replica.streaming
         identifier, version = self._server_identity or (None, None)
         following = None if instance.opened is None else instance.opened.following
+        stranded = "" if following is None else following.stranded
         return InstanceStatus(
             name=InstanceName(self._place.pod),
             role=instance.role,
@@ -113,7 +114,7 @@ class InstancePod:
             server_version=version,
             opened_at=None if instance.opened_at is None else instance.opened_at.isoformat(),
             pending_restart=self._pending_restart,
-            sentence=instance.sentence,
+            sentence="; ".join(filter(None, (instance.sentence, stranded))),
         )
 
     async def _answer_status(self, _ask: None) -> InstanceStatus:

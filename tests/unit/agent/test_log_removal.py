@@ -12,15 +12,29 @@ REDO = Lsn(50 * SEGMENT_BYTES + 5)
 
 
 @pytest.mark.parametrize(
-    ("redo", "members", "expected"),
+    ("redo", "members", "nearly_full", "expected"),
     [
-        (REDO, [FAR] * 5, Lsn(50 * SEGMENT_BYTES)),
-        (FAR, [FAR] * 5, Lsn(84 * SEGMENT_BYTES)),
-        (FAR, [FAR] * 4 + [Lsn(7 * SEGMENT_BYTES + 1)], Lsn(7 * SEGMENT_BYTES)),
-        (None, [FAR] * 5, None),
-        (REDO, [FAR] * 4 + [None], None),
+        (REDO, [FAR] * 5, False, Lsn(50 * SEGMENT_BYTES)),
+        (FAR, [FAR] * 5, False, Lsn(84 * SEGMENT_BYTES)),
+        (FAR, [FAR] * 4 + [Lsn(7 * SEGMENT_BYTES + 1)], False, Lsn(7 * SEGMENT_BYTES)),
+        (None, [FAR] * 5, False, None),
+        (REDO, [FAR] * 4 + [None], False, None),
+        (REDO, [FAR] * 4 + [None], True, Lsn(50 * SEGMENT_BYTES)),
+        (FAR, [FAR] * 4 + [REDO], True, Lsn(84 * SEGMENT_BYTES)),
+        (None, [FAR] * 5, True, None),
     ],
-    ids=["page-store", "margin", "slow-member", "redo-unknown", "member-never-heard"],
+    ids=[
+        "page-store",
+        "margin",
+        "slow-member",
+        "redo-unknown",
+        "member-never-heard",
+        "full-and-never-heard",
+        "full-and-slow",
+        "full-and-redo-unknown",
+    ],
 )
-def test_removable_end(redo: Lsn | None, members: list[Lsn | None], expected: Lsn | None) -> None:
-    assert removable_end(FAR, redo, members) == expected
+def test_rule_14_log_is_kept_for_absent_members_while_there_is_room(
+    redo: Lsn | None, members: list[Lsn | None], nearly_full: bool, expected: Lsn | None
+) -> None:
+    assert removable_end(FAR, redo, members, nearly_full=nearly_full) == expected

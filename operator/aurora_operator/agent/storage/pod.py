@@ -17,6 +17,7 @@ from aurora_operator.agent.http import AgentServer, Health, Route, SocketRoute
 from aurora_operator.agent.place import Place
 from aurora_operator.agent.storage.asks import StorageAsks
 from aurora_operator.agent.storage.birth import CopyBirth
+from aurora_operator.agent.storage.failure import note_failure
 from aurora_operator.agent.storage.hub_end import HubEnd
 from aurora_operator.agent.storage.log_removal import remove_old_log
 from aurora_operator.agent.storage.mesh import run_mesh
@@ -43,6 +44,7 @@ from aurora_operator.engines.postgresql.gate import GateServer
 from aurora_operator.engines.postgresql.settings import LOG_SOCKET_PORT
 from aurora_operator.telemetry import metrics
 from aurora_operator.volume.copy_store import CopyStore
+from aurora_operator.volume.files import Files
 
 log = structlog.get_logger()
 
@@ -71,7 +73,7 @@ class StoragePod:
             page_store=self._page_store,
             tier=self._tier,
             tls=tls,
-            on_fatal=lambda _sentence: supervisor.fail(),
+            on_fatal=self._end_in_failure,
         )
         self._gate = GateServer(source=self._store, judge=GateJudge(self._store).judge)
         self._hub = HubEnd(lambda: position_to_hub(self._asks.view()), self._learn)
@@ -127,7 +129,7 @@ class StoragePod:
         )
         self._supervisor.start(
             "log removal",
-            lambda: remove_old_log(store, self._page_store, tier, slot),
+            lambda: remove_old_log(store, self._page_store, tier, slot, self._place.disk),
             OnCrash.RESTART,
         )
 
@@ -163,6 +165,15 @@ class StoragePod:
             metrics.COPY_SCL_BYTES.set(self._store.scl())
             if record.known_vdl is not None:
                 metrics.COPY_KNOWN_VDL_BYTES.set(record.known_vdl.lsn)
+
+    def _end_in_failure(self, _sentence: str) -> None:
+        """Begin anew, once a failure of the copy is on its disk."""
+
+        async def end() -> None:
+            await note_failure(self._store, self._place.disk, Files())
+            self._supervisor.fail()
+
+        self._supervisor.start("end in failure", end, OnCrash.RESTART)
 
     def _why_not_ready(self) -> str | None:
         if self._store.state is CopyState.FULL:

@@ -35,6 +35,11 @@ from aurora_operator.volume.copy_store import CopyStore
 log = structlog.get_logger()
 
 _RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0)
+_STATUS_SECONDS: Final = 1.0
+
+
+class FormatRefused(Exception):
+    """The volume may exist already: nothing was touched, and only a new ask tries again."""
 
 
 class FillRefused(Exception):
@@ -96,6 +101,11 @@ class CopyBirth:
         while True:
             try:
                 await work()
+            except FormatRefused as error:
+                log.error("this disk is not formatted", reason=str(error))
+                self.sentence = str(error)
+                self._task = None
+                return
             except Exception as error:
                 log.exception("birth of the copy failed; beginning again", what=sentence)
                 self.sentence = f"{sentence}: {error}; trying again"
@@ -107,6 +117,7 @@ class CopyBirth:
             return
 
     async def _format(self, record: VolumeRecord) -> None:
+        await self._hear_five_blank_peers()
         self._store.begin_fill()
         self._remove_pages()
         born = await make_base(
@@ -119,6 +130,23 @@ class CopyBirth:
             self._store.append(lsn, data, FORMAT_TERM)
         self._store.sync()
         self._complete(record, born.system_identifier)
+
+    async def _hear_five_blank_peers(self) -> None:
+        """Rule 13: the operator heard it before it asked; its word may be old, or lost its status.
+
+        A peer that does not answer is waited for; one that holds anything forbids the format.
+        """
+        statuses = await self._tier.statuses(_STATUS_SECONDS, but=self._store.view().slot)
+        holding = [s for s in statuses if s.state is not CopyState.BLANK or s.volume_id is not None]
+        if holding:
+            said = ", ".join(f"{s.identity} is {s.state}" for s in holding)
+            raise FormatRefused(
+                f"not formatted, because the volume may exist: {said}; nothing was touched."
+                " A copy that lost its disk has to be filled from those"
+            )
+        peers = len(self._tier.pods) - 1
+        if len(statuses) < peers:
+            raise TimeoutError(f"{len(statuses)} of {peers} peers answered; all must be blank")
 
     async def _fill(self, record: VolumeRecord, source: Slot) -> None:
         agent = self._tier.agents[source]

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 import structlog
 
-from aurora_operator.agent.instance import following, isolation, lifecycle, opening, restart
+from aurora_operator.agent.instance import (
+    following,
+    isolation,
+    lifecycle,
+    opening,
+    replica,
+    restart,
+)
 from aurora_operator.core import copy
 from support.small_machine import end_tasks
 from support.small_volume import SmallVolume
@@ -26,6 +33,8 @@ SHORTENED = (
     (opening, "_PREVOTE_PAUSE_SECONDS", 0.005),
     (opening, "_CATCH_UP_SECONDS", 0.3),
     (opening, "_OPEN_SECONDS", 0.3),
+    (replica, "_PERIOD_SECONDS", 0.002),
+    (replica, "_SHUT_PERIOD_SECONDS", 0.002),
     (restart, "_LOOK_SECONDS", 0.01),
     (restart, "_HURRIED_LOOK_SECONDS", 0.005),
     (restart, "_OPEN_SECONDS", 0.1),

@@ -233,10 +233,11 @@ class SmallVolume:
     def pod(self, name: str) -> SmallPod:
         return self.pods[int(name.rpartition("-")[2])]
 
-    def pull(self) -> None:
-        """The writer's log moved, or may flow again."""
+    def pull(self) -> list[Lsn]:
+        """The writer's log moved, or may flow again; where the copies are then."""
         for acceptor in list(self.acceptors):
             acceptor.pull()
+        return [pod.scl for pod in self.pods]
 
     async def close(self) -> None:
         for pod in self.pods:

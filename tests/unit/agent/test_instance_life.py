@@ -99,14 +99,14 @@ async def test_rule_11_a_restart_opens_when_four_hold_all_that_it_recovered(
     recovered = one.machine.end
     await until(
         "three hold it",
-        lambda: volume.pull() or sum(pod.scl == recovered for pod in volume.pods) == 3,
+        lambda: sum(scl == recovered for scl in volume.pull()) == 3,
         lambda: [pod.scl for pod in volume.pods],
     )
     await until("heard of by the writer", lambda: one.process.steps.count("adopt shop-storage-5"))
     assert not one.machine.is_open, "three are not four"
     assert one.life.role is InstanceRole.STOPPED
     volume.dry = set()
-    await until("open", lambda: volume.pull() or one.life.role is InstanceRole.WRITER)
+    await until("open", lambda: volume.pull() and one.life.role is InstanceRole.WRITER)
     assert one.machine.is_open
     await one.end()
 
@@ -217,6 +217,7 @@ async def test_rule_12_a_writer_that_is_cut_off_shuts_its_door(
     one.begin()
     await one.become(InstanceRole.REPLICA)
     await one.open()
+    assert one.life.opened is not None
     for pod in volume.pods[:4]:
         pod.cut_off()
     await until("shut", lambda: not one.machine.is_open, one.life.opened.following.describe)

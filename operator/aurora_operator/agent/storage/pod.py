@@ -44,6 +44,7 @@ from aurora_operator.engines.postgresql.gate import GateServer
 from aurora_operator.engines.postgresql.settings import LOG_SOCKET_PORT
 from aurora_operator.telemetry import metrics
 from aurora_operator.volume.copy_store import CopyStore
+from aurora_operator.volume.errors import StorageError
 from aurora_operator.volume.files import Files
 
 log = structlog.get_logger()
@@ -137,7 +138,10 @@ class StoragePod:
         """Now and then: the VDL made durable, certificates read again."""
         while True:
             await asyncio.sleep(_UPKEEP_SECONDS)
-            self._store.save_known_vdl()
+            try:
+                self._store.save_known_vdl()
+            except StorageError as error:
+                return self._end_in_failure(str(error))
             if self._certificates.refresh():
                 self._gate.reload_certificate()
                 self._page_store.reload()
@@ -166,8 +170,9 @@ class StoragePod:
             if record.known_vdl is not None:
                 metrics.COPY_KNOWN_VDL_BYTES.set(record.known_vdl.lsn)
 
-    def _end_in_failure(self, _sentence: str) -> None:
+    def _end_in_failure(self, sentence: str) -> None:
         """Begin anew, once a failure of the copy is on its disk."""
+        log.error("storage pod cannot go on", reason=sentence)
 
         async def end() -> None:
             await note_failure(self._store, self._place.disk, Files())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ CHART = Path(__file__).resolve().parents[2] / "charts" / "aurora-operator"
 TEMPLATE = "templates/deletion-protection.yaml"
 CLUSTERS = "/apis/aurora-operator.io/v1alpha1/namespaces/default/auroraclusters"
 POLICIES = "/apis/admissionregistration.k8s.io/v1"
+PLURALS = {
+    "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
+    "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
+}
 IN_FORCE_LIMIT_SECONDS = 30.0
 FOREGROUND: dict[str, Any] = {
     "apiVersion": "v1",
@@ -28,19 +33,21 @@ FOREGROUND: dict[str, Any] = {
 
 
 @pytest.fixture
-async def policy(admin: KubeClient) -> None:
-    """The chart's policy and its binding, in force."""
+async def policy(admin: KubeClient) -> AsyncIterator[None]:
+    """The chart's policy and its binding, in force; gone afterwards."""
+    made = []
     for document in yaml.safe_load_all(render(CHART, "--show-only", TEMPLATE)):
-        plural = {
-            "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
-            "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
-        }[document["kind"]]
-        await raw(admin, "POST", f"{POLICIES}/{plural}", document)
+        path = f"{POLICIES}/{PLURALS[document['kind']]}"
+        await raw(admin, "POST", path, document)
+        made.append(f"{path}/{document['metadata']['name']}")
     await make(admin, "probe", protected=True)
     deadline = time.monotonic() + IN_FORCE_LIMIT_SECONDS
     while await refusal(admin, "probe", dry_run=True) is None:
         assert time.monotonic() < deadline, "a protected cluster may still be deleted"
         await asyncio.sleep(0.1)
+    yield
+    for path in made:
+        await raw(admin, "DELETE", path)
 
 
 async def make(admin: KubeClient, name: str, *, protected: bool | None) -> None:

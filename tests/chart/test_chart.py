@@ -53,6 +53,21 @@ def test_the_engine_image_reaches_the_operator() -> None:
     assert env["AURORA_ENGINE_IMAGE"] == "example/engine:v7"
 
 
+def test_pull_secrets_reach_the_operator_and_the_pods_it_makes(
+    manifests: dict[str, dict[str, Any]],
+) -> None:
+    secrets = rendered("--set", "imagePullSecrets[0].name=one,imagePullSecrets[1].name=two")
+    pod = secrets["Deployment/aurora-operator"]["spec"]["template"]["spec"]
+    env = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
+    assert pod["imagePullSecrets"] == [{"name": "one"}, {"name": "two"}]
+    assert env["AURORA_ENGINE_PULL_SECRETS"] == "one,two"
+
+    without = manifests["Deployment/aurora-operator"]["spec"]["template"]["spec"]
+    assert "imagePullSecrets" not in without
+    names = {entry["name"] for entry in without["containers"][0]["env"]}
+    assert "AURORA_ENGINE_PULL_SECRETS" not in names
+
+
 def test_the_lease_role_names_the_lease_that_the_operator_uses(
     manifests: dict[str, dict[str, Any]],
 ) -> None:

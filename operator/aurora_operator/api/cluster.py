@@ -130,6 +130,10 @@ class Storage(ApiModel):
         json_schema_extra=rules(
             rule("quantity(self).compareTo(quantity('1Gi')) >= 0", "must be at least 1Gi"),
             rule(
+                "!self.contains('.')",
+                "must be a whole number: write 1100Mi for what would be about 1.1Gi",
+            ),
+            rule(
                 "quantity(self).compareTo(quantity(oldSelf)) >= 0",
                 "a volume can grow, but it cannot shrink",
             ),

@@ -28,6 +28,7 @@ from aurora_operator.core.cluster import actions
 from aurora_operator.core.cluster.events import EventKind, Note
 from aurora_operator.core.cluster.observation import VolumeFacts
 from aurora_operator.core.cluster.plan import Plan
+from aurora_operator.core.cluster.quantity import whole_quantity
 from aurora_operator.core.names import SLOT_COUNT, Identity, InstanceName, Slot, VolumeId
 from aurora_operator.kube.api import AlreadyExists, Kind, KubeApi, KubeError, Refused, Unavailable
 from aurora_operator.reconcile import views
@@ -143,7 +144,7 @@ class Actor:
                 name = labels.claim_name(seen.name, slot)
                 await self._kube.patch(Kind.CLAIM, namespace, name, patch)
             case actions.ExpandClaim(slot):
-                size = context.spec.storage.size
+                size = whole_quantity(context.spec.storage.size)
                 patch = {"spec": {"resources": {"requests": {"storage": size}}}}
                 name = labels.claim_name(seen.name, slot)
                 await self._kube.patch(Kind.CLAIM, namespace, name, patch)

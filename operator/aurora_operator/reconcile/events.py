@@ -21,9 +21,9 @@ _COMPONENT: Final = "aurora-operator"
 _LOG = structlog.get_logger(__name__)
 
 
-def build_event(sight: Sight, note: Note, now: datetime) -> Manifest:
-    """The Event that tells ``note``."""
-    metadata = sight.manifest["metadata"]
+def build_event(cluster: Manifest, note: Note, now: datetime) -> Manifest:
+    """The Event that tells ``note`` about an AuroraCluster."""
+    metadata = cluster["metadata"]
     text = f"{metadata['uid']}\n{note.identity}"
     moment = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
@@ -67,7 +67,11 @@ class EventTeller:
 
     async def tell(self, sight: Sight, note: Note) -> None:
         """Tell ``note``, once."""
-        event = build_event(sight, note, self._now())
+        await self.tell_about(sight.manifest, note)
+
+    async def tell_about(self, cluster: Manifest, note: Note) -> None:
+        """The same, where a cycle came no further than to the AuroraCluster itself."""
+        event = build_event(cluster, note, self._now())
         name = event["metadata"]["name"]
         if name in self._memory.told:
             return

@@ -35,7 +35,7 @@ from aurora_operator.reconcile.agents import AgentUnreachable
 from aurora_operator.reconcile.events import EventTeller
 from aurora_operator.reconcile.observe import ClusterName, InvalidCluster, Observer, Surroundings
 from aurora_operator.reconcile.sight import Memory, Sight
-from aurora_operator.reconcile.status import build_status
+from aurora_operator.reconcile.status import build_status, with_trouble
 from aurora_operator.reconcile.support import SupportKeeper
 from aurora_operator.telemetry.operator_metrics import CYCLE_FAILURES, CYCLE_SECONDS
 
@@ -43,6 +43,7 @@ _GAP_SECONDS: Final = 0.3
 """Between two cycles that events asked for: a burst of events is one change."""
 _ERROR_SECONDS: Final = 1.0
 _ERROR_SECONDS_MAX: Final = 15.0
+_MESSAGE_LENGTH_MAX: Final = 1024
 _LOG = structlog.get_logger(__name__)
 
 
@@ -108,6 +109,10 @@ class ClusterLoop:
                         error=str(error),
                         wait_seconds=wait_seconds,
                     )
+                except Exception as error:
+                    # A fault of ours: told on the cluster, then handed to the loops' owner.
+                    await self._tell_fault(error)
+                    raise
                 if wait_seconds is None:
                     return
                 await self._sleep(wait_seconds)
@@ -119,18 +124,37 @@ class ClusterLoop:
 
     async def _tell_invalid(self, error: InvalidCluster) -> None:
         """A condition, so that somebody who looks at the cluster learns why nothing happens."""
-        manifest = error.manifest
-        status = dict(manifest.get("status") or {})
-        others = [one for one in status.get("conditions") or () if one["type"] != "SpecAccepted"]
-        condition = {
-            "type": "SpecAccepted",
-            "status": "False",
-            "reason": "Unreadable",
-            "message": str(error),
-            "lastTransitionTime": self._now().strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }
         _LOG.error("cluster unreadable", aurora_cluster=str(self.cluster), error=str(error))
-        status["conditions"] = [*others, condition]
+        await self._tell_trouble(error.manifest, "SpecAccepted", "Unreadable", str(error))
+
+    async def _tell_fault(self, error: Exception) -> None:
+        """The same for what this release did not foresee; its traceback goes to the log."""
+        told = (
+            f"the operator failed while it looked after the cluster ({type(error).__name__}: "
+            f"{error}). What runs goes on serving, repairs and failovers by the operator wait; it "
+            "tries again every few seconds. Report this with the operator's log"
+        )
+        try:
+            manifest = await self._kube.get(Kind.CLUSTER, self.cluster.namespace, self.cluster.name)
+        except KubeError as failure:
+            _LOG.warning("status not written", error=str(failure))
+            return
+        await self._tell_trouble(manifest, "Reconciled", "OperatorFault", told)
+
+    async def _tell_trouble(
+        self, manifest: dict[str, Any], condition: str, reason: str, message: str
+    ) -> None:
+        """Write conditions, and nothing else, into the status; with an Event when they change."""
+        status = dict(manifest.get("status") or {})
+        before = tuple(status.get("conditions") or ())
+        changed = with_trouble(
+            before, condition, reason, message[:_MESSAGE_LENGTH_MAX], self._now()
+        )
+        if tuple(changed) == before:
+            return
+        status["conditions"] = changed
+        note = Note(EventKind.PROBLEM, (message,), key=message, reason_override=reason)
+        await self._teller.tell_about(manifest, note)
         try:
             await self._kube.replace_status(
                 Kind.CLUSTER, self.cluster.namespace, {**manifest, "status": status}

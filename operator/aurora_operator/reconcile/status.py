@@ -26,6 +26,8 @@ from aurora_operator.core.cluster.plan import Plan
 from aurora_operator.core.names import SLOT_COUNT, Slot
 from aurora_operator.reconcile.sight import Sight
 
+Manifest = dict[str, Any]
+
 
 def build_status(
     sight: Sight, plan: Plan, refusals: Sequence[str], now: datetime
@@ -133,7 +135,7 @@ def _conditions(
     verdicts: Sequence[Verdict], before: Sequence[Condition], generation: int, now: datetime
 ) -> tuple[Condition, ...]:
     known = {condition.type: condition for condition in before}
-    moment = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = _moment(now)
     conditions = []
     for verdict in verdicts:
         word = "True" if verdict.status else "False"
@@ -150,3 +152,35 @@ def _conditions(
             )
         )
     return tuple(conditions)
+
+
+def with_trouble(
+    before: Sequence[Manifest], condition: str, reason: str, message: str, now: datetime
+) -> list[Manifest]:
+    """Conditions as they were, but for the one in trouble, and Ready, which cannot hold then.
+
+    A time stays as long as the word beside it does, so that nothing changes while trouble lasts.
+    """
+    known = {entry["type"]: entry for entry in before}
+    wanted = {condition: (reason, message), "Ready": ("NotReady", message)}
+    changed = []
+    for kind, (why, told) in wanted.items():
+        old = known.get(kind, {})
+        lasts = old.get("status") == "False" and "lastTransitionTime" in old
+        changed.append(
+            {
+                **old,
+                "type": kind,
+                "status": "False",
+                "reason": why,
+                "message": told,
+                "lastTransitionTime": old["lastTransitionTime"] if lasts else _moment(now),
+            }
+        )
+    by_kind = {entry["type"]: entry for entry in changed}
+    kept = [by_kind.pop(entry["type"], entry) for entry in before]
+    return [*kept, *by_kind.values()]
+
+
+def _moment(now: datetime) -> str:
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")

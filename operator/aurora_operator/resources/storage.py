@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from aurora_operator.api import labels
 from aurora_operator.core.cluster.observation import VolumeFacts
+from aurora_operator.core.cluster.quantity import whole_quantity
 from aurora_operator.core.names import Slot
 from aurora_operator.resources.context import ClusterContext, Manifest
 
@@ -25,7 +26,7 @@ def build_claim(
         metadata["annotations"][labels.ZONE] = zone
     spec: Manifest = {
         "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": cluster.spec.storage.size}},
+        "resources": {"requests": {"storage": whole_quantity(cluster.spec.storage.size)}},
     }
     if cluster.spec.storage.storage_class_name is not None:
         spec["storageClassName"] = cluster.spec.storage.storage_class_name

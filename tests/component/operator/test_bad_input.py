@@ -37,6 +37,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "the volume's durability rests on it",
     ),
     "tiny-volume": ("shop", {"storage": {"size": "512Mi"}}, "at least 1Gi"),
+    "size-with-a-fraction": ("shop", {"storage": {"size": "1.1Gi"}}, "must be a whole number"),
     "size-without-sense": ("shop", {"storage": {"size": "big"}}, "should match"),
     "unknown-policy": ("shop", {"storage": {"retainPolicy": "Keep"}}, "supported values"),
 }

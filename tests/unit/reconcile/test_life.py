@@ -232,7 +232,7 @@ async def test_a_cluster_that_cannot_be_read_says_so_and_is_left_alone(world: Wo
     await world.apply(replicas=1)
     loop = world.loop()
     await world.settle(loop, available)
-    before = {kind: names(world, kind) for kind in Kind}
+    before = {kind: names(world, kind) for kind in Kind if kind is not Kind.EVENT}
     await world.apply(storage={"retainPolicy": "Perhaps"})
     running = asyncio.create_task(loop.run())
     try:
@@ -244,7 +244,40 @@ async def test_a_cluster_that_cannot_be_read_says_so_and_is_left_alone(world: Wo
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    assert {kind: names(world, kind) for kind in Kind} == before
+    assert {kind: names(world, kind) for kind in before} == before
+    assert any("Perhaps" in message or "Retain" in message for message in events(world))
+
+
+async def test_a_fault_in_looking_is_a_condition_and_an_event(world: World) -> None:
+    await world.apply(replicas=1)
+    loop = world.loop()
+    await world.settle(loop, available)
+    await world.kube.patch(
+        Kind.CLAIM,
+        world.namespace,
+        "data-shop-storage-2",
+        {"spec": {"resources": {"requests": {"storage": "nonsense"}}}},
+    )
+    for _ in range(2):
+        with pytest.raises(ValueError, match="nonsense"):
+            await loop.run()
+    cluster = await world.kube.get(Kind.CLUSTER, world.namespace, "shop")
+    for kind in ("Reconciled", "Ready"):
+        assert _condition(cluster, kind)["status"] == "False"
+        assert "nonsense" in _condition(cluster, kind)["message"]
+    assert sum("nonsense" in message for message in events(world)) == 1
+
+
+async def test_a_fraction_of_a_unit_blinds_nobody(world: World) -> None:
+    """The API server stores 1.1Gi as 1181116006400m; clusters made before may ask for that."""
+    await world.apply(replicas=1, storage={"size": "1.1Gi"})
+    loop = world.loop()
+    await world.settle(loop, available)
+    claim = await world.kube.get(Kind.CLAIM, world.namespace, "data-shop-storage-2")
+    assert claim["spec"]["resources"]["requests"]["storage"] == "1181116007"
+    asked = {"spec": {"resources": {"requests": {"storage": "1181116006400m"}}}}
+    await world.kube.patch(Kind.CLAIM, world.namespace, "data-shop-storage-2", asked)
+    await world.settle(loop, available)
 
 
 async def test_a_new_image_replaces_every_pod_one_by_one_and_the_writer_last(world: World) -> None:

@@ -179,8 +179,21 @@ def test_an_instance_on_a_node_lost_for_a_minute_is_made_anew() -> None:
         replace(node, ready=False, unready_seconds=61.0) if node.name == lost else node
         for node in NODES
     )
-    plan = decide(replace(seen, nodes=nodes))
-    assert DeletePod(name(2), f"uid-{name(2)}", force=True) in plan.actions
+    seen = replace(seen, nodes=nodes)
+    assert DeletePod not in kinds(seen), "its agent answers: only the kubelet is lost"
+    silent = replace(seen, instances=instances(instance(1, Role.WRITER)))
+    assert DeletePod not in kinds(silent), "for a moment only"
+    silent = replace(silent, silent_seconds={name(2): 3.0})
+    assert DeletePod(name(2), f"uid-{name(2)}", force=True) in decide(silent).actions
+
+
+def test_nothing_is_made_anew_while_no_node_at_all_is_ready() -> None:
+    """Then the reporting of nodes has failed, and not six of them."""
+    nodes = tuple(replace(node, ready=False, unready_seconds=600.0) for node in NODES)
+    seen = healthy(1, nodes=nodes)
+    assert DeletePod not in kinds(seen)
+    quiet = {name(1): 60.0, name(2): 60.0}
+    assert DeletePod not in kinds(replace(seen, instances={}, silent_seconds=quiet))
 
 
 def test_claims_grow_when_the_class_allows_it() -> None:

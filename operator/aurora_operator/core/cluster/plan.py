@@ -33,6 +33,7 @@ from aurora_operator.core.cluster.actions import (
 from aurora_operator.core.cluster.deletion import next_deletion
 from aurora_operator.core.cluster.events import EventKind, Note
 from aurora_operator.core.cluster.failover import (
+    WRITER_SILENCE_SECONDS,
     OpenAt,
     Opening,
     Replace,
@@ -353,21 +354,33 @@ def _plan_repairs(draft: _Draft) -> None:
         why = _beyond_repair(seen, pod)
         if why is None:
             continue
-        lost = seen.node_lost(pod)
-        draft.actions.append(DeletePod(pod.name, pod.uid, force=lost))
+        draft.actions.append(DeletePod(pod.name, pod.uid, force=seen.node_lost(pod)))
         draft.notes.append(Note(EventKind.INSTANCE_REPLACED, (pod.name, why), key=pod.uid))
         draft.say(f"replacing {pod.name}: {why}", WORKING_SECONDS)
 
 
 def _beyond_repair(seen: ClusterObservation, pod: PodView) -> str | None:
-    node = seen.node(pod.node)
-    if pod.node is not None and node is None:
-        return "its node is gone"
-    if node is not None and node.unready_seconds >= NODE_LOST_SECONDS:
-        return f"its node {node.name} has not been ready for a minute"
     if pod.ended and not pod.terminating:
         return "its pod ended"
+    node = seen.node(pod.node)
+    if pod.node is None or not _unheard(seen, pod):
+        return None
+    if node is None:
+        return "its node is gone"
+    if node.unready_seconds >= NODE_LOST_SECONDS:
+        return f"its node {node.name} has not been ready for a minute"
     return None
+
+
+def _unheard(seen: ClusterObservation, pod: PodView) -> bool:
+    """Whether nothing but the node's word is left, and there is a node for a new pod.
+
+    Kubelets that cannot report make a node look lost while its pods go on serving: an agent that
+    answers proves it wrong. And when no node is ready it is the reporting that failed.
+    """
+    silent = InstanceName(pod.name) not in seen.instances
+    long = seen.silent_seconds.get(pod.name, 0.0) >= WRITER_SILENCE_SECONDS
+    return silent and long and any(node.ready and node.name != pod.node for node in seen.nodes)
 
 
 def _plan_roles(draft: _Draft, opening: Opening) -> None:

@@ -8,6 +8,7 @@ by itself: ``tick`` is one step of everything that is not the operator.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +63,8 @@ class Server:
     term: Term | None = None
     restartable: bool = False
     silent: bool = False
+    shut: bool = False
+    """A writer that was cut off: its door is shut."""
 
 
 @dataclass
@@ -87,10 +90,12 @@ class World:
         kube: KubeApi | None = None,
         agents: Callable[[Agents], Agents] = lambda agents: agents,
         image: str = "engine:test",
+        now_seconds: Callable[[], float] = time.monotonic,
     ) -> ClusterLoop:
         """A loop with an empty memory, as after a start of the operator."""
         around = self.surroundings(kube, agents, image)
-        return ClusterLoop(around, ClusterName(self.namespace, name))
+        cluster = ClusterName(self.namespace, name)
+        return ClusterLoop(around, cluster, now_seconds=now_seconds)
 
     def surroundings(
         self,
@@ -348,7 +353,7 @@ class FakeAgents:
             term=server.term,
             applied_lsn=LOG_START if serving else None,
             vdl=DurablePoint(term=server.term, lsn=LOG_START) if server.term else None,
-            door_open=serving,
+            door_open=serving and not server.shut,
             server_version="17.6",
             copies=self._followers() if server.role is InstanceRole.WRITER else (),
         )

@@ -55,11 +55,12 @@ class ClusterLoop:
         around: Surroundings,
         cluster: ClusterName,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self.cluster = cluster
         self._kube = around.kube
         self._now = now
-        self._memory = Memory(now_seconds=time.monotonic)
+        self._memory = Memory(now_seconds=now_seconds)
         self._observer = Observer(around, cluster, self._memory)
         self._teller = EventTeller(around.kube, self._memory, now)
         support = SupportKeeper(around.kube, self._memory, now)

@@ -25,6 +25,7 @@ from aurora_operator.core.cluster.observation import (
     InstanceView,
     NodeView,
     PodView,
+    Role,
     VolumeFacts,
 )
 from aurora_operator.core.cluster.placement import place_slots
@@ -226,6 +227,7 @@ class Observer:
             copies=copies,
             instances=instances,
             silent_seconds=self._silence(seen.instance_pods, instances),
+            shut_seconds=self._shut(seen.instance_pods, instances),
         )
         writerless = self._memory.writerless_seconds(writerless=open_writer(heard) is None)
         return replace(heard, writerless_seconds=writerless)
@@ -247,6 +249,7 @@ class Observer:
             instance_pods=instance_pods,
             instances=instances,
             silent_seconds=self._silence(instance_pods, instances),
+            shut_seconds=self._shut(instance_pods, instances),
             openings_asked=self._memory.openings_asked,
         )
         return replace(before, observation=observation, addresses={**before.addresses, **addresses})
@@ -303,6 +306,16 @@ class Observer:
             )
             for pod in pods.values()
         }
+
+    def _shut(
+        self, pods: Mapping[int, PodView], answers: Mapping[InstanceName, InstanceView]
+    ) -> dict[str, float]:
+        lasting = {}
+        for pod in pods.values():
+            view = answers.get(InstanceName(pod.name))
+            shut = view is not None and view.role is Role.WRITER and not view.door_open
+            lasting[pod.name] = self._memory.shut_seconds(pod.uid, shut=shut)
+        return lasting
 
 
 def _storage_pods(pods: Sequence[Manifest]) -> dict[Slot, PodView]:

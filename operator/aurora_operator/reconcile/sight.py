@@ -40,6 +40,7 @@ class Memory:
 
     now_seconds: Callable[[], float]
     silent_since: dict[str, float] = field(default_factory=dict)
+    shut_since: dict[str, float] = field(default_factory=dict)
     unready_since: dict[str, float] = field(default_factory=dict)
     writerless_since: dict[str, float] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
@@ -53,6 +54,10 @@ class Memory:
     def silent_seconds(self, key: str, *, silent: bool) -> float:
         """For how long a pod's agent has been silent; 0 as soon as it answers."""
         return self._lasting(self.silent_since, key, lasts=silent)
+
+    def shut_seconds(self, key: str, *, shut: bool) -> float:
+        """For how long a pod's writer has kept its door shut."""
+        return self._lasting(self.shut_since, key, lasts=shut)
 
     def unready_seconds(self, node: str, *, unready: bool) -> float:
         """For how long a node has not been ready."""

@@ -36,6 +36,7 @@ def answers(seen: ClusterObservation, *views: Any) -> ClusterObservation:
 WELL = healthy(replicas=2)
 REPLICAS = (instance(2), instance(3))
 STOPPED = instance(1, Role.STOPPED, restartable=True)
+SHUT = instance(1, Role.WRITER, door_open=False)
 ALONE = healthy(replicas=0)
 LOST_NODE = tuple(
     replace(node, ready=False) if node.name == NODES[0].name else node for node in NODES
@@ -60,6 +61,18 @@ CASES = {
     "writer-silent-for-long": (
         replace(answers(WELL, *REPLICAS), silent_seconds={name(1): 3.0}),
         OpenAt,
+    ),
+    "writer-shut-its-door-a-moment-ago": (
+        replace(answers(WELL, SHUT, *REPLICAS), shut_seconds={name(1): 2.9}),
+        WriterOpen,
+    ),
+    "writer-shut-its-door": (
+        replace(answers(WELL, SHUT, *REPLICAS), shut_seconds={name(1): 3.0}),
+        OpenAt,
+    ),
+    "alone-and-its-door-is-shut": (
+        replace(answers(ALONE, SHUT), shut_seconds={name(1): 60.0}),
+        Wait,
     ),
     "writers-name-on-a-new-pod": (
         with_writer_pod(answers(WELL, *REPLICAS), server_running=None),
@@ -142,6 +155,18 @@ def test_of_two_who_say_writer_the_higher_term_is() -> None:
     decided = decide_opening(seen)
     assert isinstance(decided, WriterOpen)
     assert decided.writer == name(2)
+
+
+def test_a_stale_writer_is_not_open_because_the_newer_one_shut_its_door() -> None:
+    seen = answers(
+        WELL,
+        instance(1, Role.WRITER, term=Term(2)),
+        instance(2, Role.WRITER, term=Term(3), door_open=False),
+        instance(3),
+    )
+    decided = decide_opening(replace(seen, shut_seconds={name(2): 3.0}))
+    assert isinstance(decided, OpenAt)
+    assert decided.instance == name(3)
 
 
 def test_one_that_never_manages_gives_way_to_the_next() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import pytest
 
@@ -18,6 +19,16 @@ async def world() -> World:
     made = World(FakeKube())
     await made.prepare()
     return made
+
+
+@dataclass
+class Clock:
+    """A monotonic clock that goes when it is told to."""
+
+    seconds: float = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
 
 
 def kube_of(world: World) -> FakeKube:
@@ -70,6 +81,18 @@ async def test_an_ended_server_without_replica_restarts_in_place(world: World) -
     await world.settle(loop, available)
     assert server.role is InstanceRole.WRITER
     assert world.openings == ["shop-instance-1"]
+
+
+async def test_a_writer_that_shut_its_door_is_followed_by_another(world: World) -> None:
+    await world.apply(replicas=1)
+    clock = Clock()
+    loop = world.loop(now_seconds=clock)
+    await world.settle(loop, available)
+    world.server_of("shop-instance-1").shut = True
+    await loop.step()
+    assert world.openings == ["shop-instance-1"], "a moment's grace"
+    clock.seconds += 3.0
+    await world.settle(loop, lambda w, _: w.writer() == "shop-instance-2")
 
 
 async def test_every_instance_lost_and_the_volume_opens_again(world: World) -> None:

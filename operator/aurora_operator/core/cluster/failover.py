@@ -21,6 +21,9 @@ from aurora_operator.core.names import InstanceName
 WRITER_SILENCE_SECONDS: Final = 3.0
 """After this long without an answer from the writer's agent, a replica is asked to open."""
 
+WRITER_SHUT_SECONDS: Final = 3.0
+"""And after a writer has kept its door shut for this long."""
+
 ASKS_BEFORE_NEXT: Final = 25
 """Asks to one candidate before the next best has its turn: one that never manages blocks nobody."""
 
@@ -75,7 +78,17 @@ Opening = WriterOpen | WriterInDoubt | OpenAt | RestartAt | Replace | Wait
 
 
 def open_writer(seen: ClusterObservation) -> InstanceView | None:
-    """The writer that serves: of those who say so and whose pod lives, the one of highest term."""
+    """The writer that serves: of those who say so and whose pod lives, the one of highest term.
+
+    One that was cut off from the copies keeps its role and shuts its door (rule 12): it serves
+    nobody. After a moment it is no open writer, and the pre-vote finds out whether another may be.
+    """
+    writer = _highest_writer(seen)
+    shut = writer is not None and seen.shut_seconds.get(writer.name, 0.0) >= WRITER_SHUT_SECONDS
+    return None if shut else writer
+
+
+def _highest_writer(seen: ClusterObservation) -> InstanceView | None:
     writers = [
         view
         for name, view in seen.instances.items()
@@ -160,6 +173,8 @@ def _why_no_writer(seen: ClusterObservation) -> str:
     view = seen.instances.get(name)
     if view is None and pod.server_running is not False:
         return f"the agent of the writer {name} is silent"
+    if view is not None and view.role is Role.WRITER:
+        return f"the writer {name} shut its door: it is cut off from the copies"
     return f"the server of the writer {name} ended"
 
 

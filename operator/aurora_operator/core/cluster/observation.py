@@ -188,6 +188,8 @@ class ClusterObservation:
     instances: Mapping[InstanceName, InstanceView] = field(default_factory=dict)
     silent_seconds: Mapping[str, float] = field(default_factory=dict)
     """For pods whose agent did not answer: for how long it has not."""
+    shut_seconds: Mapping[str, float] = field(default_factory=dict)
+    """For instances that say they are the writer with their door shut: for how long."""
     openings_asked: int = 0
     """Asks to open since a writer was last seen open, by this operator."""
     writerless_seconds: float = 0.0

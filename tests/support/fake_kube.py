@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from aurora_operator.kube.api import AlreadyExists, Conflict, Kind, Manifest, NotFound
+from aurora_operator.kube.api import AlreadyExists, Conflict, Kind, Manifest, NotFound, Refused
 
 T = TypeVar("T")
 Key = tuple[Kind, str | None, str]
@@ -23,6 +23,8 @@ class FakeKube:
 
     def __init__(self) -> None:
         self.objects: dict[Key, Manifest] = {}
+        self.refusal: str | None = None
+        """What a policy would say of any object that is tried."""
         self._versions = itertools.count(1)
 
     def all(self, kind: Kind) -> list[Manifest]:
@@ -60,6 +62,13 @@ class FakeKube:
         made.pop("status", None)
         self.objects[key] = made
         return _copied(made)
+
+    async def try_create(self, kind: Kind, namespace: str | None, manifest: Manifest) -> None:
+        if self.refusal is not None:
+            raise Refused(self.refusal)
+        key = (kind, namespace, manifest["metadata"]["name"])
+        if key in self.objects:
+            raise AlreadyExists(f"{key} exists")
 
     async def replace(self, kind: Kind, namespace: str | None, manifest: Manifest) -> Manifest:
         return self._write(kind, namespace, manifest, keep=("status",))

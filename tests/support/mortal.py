@@ -89,6 +89,9 @@ class MortalKube:
         what = f"create {kind.name} {manifest['metadata']['name']}"
         return await self.hazard.write(what, lambda: self.kube.create(kind, namespace, manifest))
 
+    async def try_create(self, kind: Kind, namespace: str | None, manifest: Manifest) -> None:
+        await self.kube.try_create(kind, namespace, manifest)
+
     async def replace(self, kind: Kind, namespace: str | None, manifest: Manifest) -> Manifest:
         what = f"replace {kind.name} {manifest['metadata']['name']}"
         return await self.hazard.write(what, lambda: self.kube.replace(kind, namespace, manifest))

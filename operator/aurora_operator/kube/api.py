@@ -115,6 +115,9 @@ class KubeApi(Protocol):
     async def create(self, kind: Kind, namespace: str | None, manifest: Manifest) -> Manifest:
         """Make an object."""
 
+    async def try_create(self, kind: Kind, namespace: str | None, manifest: Manifest) -> None:
+        """Ask whether an object would be made, and make nothing."""
+
     async def replace(self, kind: Kind, namespace: str | None, manifest: Manifest) -> Manifest:
         """Replace an object by what was read and changed; the resourceVersion must still hold."""
 

@@ -74,6 +74,10 @@ class KubeClient:
         """Make an object."""
         return await self._call("POST", path_of(kind, namespace), manifest)
 
+    async def try_create(self, kind: Kind, namespace: str | None, manifest: Manifest) -> None:
+        """Ask whether an object would be made."""
+        await self._call("POST", f"{path_of(kind, namespace)}?dryRun=All", manifest)
+
     async def replace(self, kind: Kind, namespace: str | None, manifest: Manifest) -> Manifest:
         """Replace an object."""
         return await self._call(

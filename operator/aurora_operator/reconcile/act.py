@@ -27,6 +27,7 @@ from aurora_operator.api.messages import (
 from aurora_operator.core.cluster import actions
 from aurora_operator.core.cluster.events import EventKind, Note
 from aurora_operator.core.cluster.observation import VolumeFacts
+from aurora_operator.core.cluster.placement import place_slots
 from aurora_operator.core.cluster.plan import Plan
 from aurora_operator.core.cluster.quantity import whole_quantity
 from aurora_operator.core.names import SLOT_COUNT, Identity, InstanceName, Slot, VolumeId
@@ -154,7 +155,9 @@ class Actor:
                 await self._create(Kind.POD, build_storage_pod(context, slot, zone), context.name)
             case actions.CreateInstance(ordinal):
                 await self._create_instance(sight, ordinal)
-            case actions.DeletePod(name, uid, force):
+            case actions.DeletePod(name, uid, force, try_successor):
+                if try_successor:
+                    await self._try_successor(sight, name)
                 await self._kube.delete(
                     Kind.POD, namespace, name, uid=uid, grace_seconds=0 if force else None
                 )
@@ -272,6 +275,19 @@ class Actor:
         note = Note(EventKind.INSTANCE_CREATED, (name,), key=made["metadata"]["uid"])
         await self._teller.tell(sight, note)
 
+    async def _try_successor(self, sight: Sight, name: str) -> None:
+        """Raise ``Refused`` when the pod that is to follow would not be admitted."""
+        try:
+            await self._kube.try_create(
+                Kind.POD, sight.context.namespace, successor_of(sight, name)
+            )
+        except AlreadyExists:
+            return  # Whatever could refuse it was asked; the name is free once the pod is gone.
+        except Refused as error:
+            if "exceeded quota" not in str(error):
+                raise
+            # The pod that goes gives its own share of the quota back.
+
     async def _delete_objects(self, sight: Sight) -> None:
         namespace = sight.observation.namespace
         selector = labels.cluster_selector(sight.observation.name)
@@ -280,6 +296,16 @@ class Actor:
                 await self._kube.delete(
                     kind, namespace, found["metadata"]["name"], uid=found["metadata"]["uid"]
                 )
+
+
+def successor_of(sight: Sight, name: str) -> Manifest:
+    """The pod of this name, as it would be built today."""
+    seen = sight.observation
+    for ordinal, pod in seen.instance_pods.items():
+        if pod.name == name:
+            return build_instance_pod(sight.context, ordinal)
+    slot = next(slot for slot, pod in seen.storage_pods.items() if pod.name == name)
+    return build_storage_pod(sight.context, slot, place_slots(seen.nodes, seen.claims)[slot])
 
 
 def _birth(volume: VolumeFacts) -> BirthRecord:

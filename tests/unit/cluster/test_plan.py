@@ -289,6 +289,26 @@ def test_an_outdated_pod_that_does_not_run_is_replaced_whatever_else_is_missing(
     assert [a.name for a in decide(seen).actions if isinstance(a, DeletePod)] == [stuck.name]
 
 
+@pytest.mark.parametrize("ordinal", [1, 2])
+def test_an_outdated_instance_that_serves_nothing_never_blocks_its_own_replacement(
+    ordinal: int,
+) -> None:
+    """A container that hangs in its creation shows no reason to wait for."""
+    seen = healthy(1, outdated_pods=frozenset({name(ordinal)}))
+    pods = {**seen.instance_pods, ordinal: replace(seen.instance_pods[ordinal], ready=False)}
+    seen = replace(seen, instance_pods=pods)
+    silent = replace(seen, instances=without(seen.instances, name(ordinal)))
+    assert DeletePod(name(ordinal), f"uid-{name(ordinal)}") in decide(silent).actions
+    lost = tuple(replace(node, ready=node.name != pods[ordinal].node) for node in NODES)
+    assert DeletePod not in kinds(replace(silent, nodes=lost)), "it may serve behind a cut"
+
+
+def test_a_healthy_pod_is_rolled_with_its_successor_tried_first() -> None:
+    seen = healthy(1, outdated_pods=frozenset({"shop-storage-4"}))
+    (action,) = [a for a in decide(seen).actions if isinstance(a, DeletePod)]
+    assert action.try_successor
+
+
 DELETION = {
     "instances-first": (healthy(1, deleting=True), [DeletePod, DeletePod]),
     "then-storage": (healthy(deleting=True, instance_pods={}), [DeletePod] * 6),

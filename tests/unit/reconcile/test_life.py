@@ -325,3 +325,19 @@ async def test_a_new_image_replaces_every_pod_one_by_one_and_the_writer_last(wor
     images = {pod["spec"]["containers"][0]["image"] for pod in kube_of(world).all(Kind.POD)}
     assert images == {"engine:next"}
     assert world.formats == 1
+
+
+async def test_a_form_that_would_be_refused_costs_no_pod_that_serves(world: World) -> None:
+    await world.apply(replicas=1)
+    await world.settle(world.loop(), available)
+    before = {pod["metadata"]["uid"] for pod in kube_of(world).all(Kind.POD)}
+    kube_of(world).refusal = "denied by policy: engine:next is not signed"
+    loop = world.loop(image="engine:next")
+    cluster = await world.settle(loop, _says("Reconciled", "ActionRefused"))
+    assert cluster is not None
+    assert "not signed" in _condition(cluster, "Reconciled")["message"]
+    assert {pod["metadata"]["uid"] for pod in kube_of(world).all(Kind.POD)} == before
+    kube_of(world).refusal = "exceeded quota: pods"
+    await world.settle(
+        loop, lambda w, _: bool(before - {p["metadata"]["uid"] for p in w.pods.values()})
+    )

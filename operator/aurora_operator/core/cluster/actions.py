@@ -107,6 +107,8 @@ class DeletePod:
     uid: str
     force: bool = False
     """Without waiting for its kubelet, which is not there to confirm."""
+    try_successor: bool = False
+    """It serves: ask first whether the API server would take the pod that is to follow."""
 
 
 @dataclass(frozen=True)

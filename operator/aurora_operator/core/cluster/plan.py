@@ -399,4 +399,4 @@ def _plan_rollout(draft: _Draft) -> None:
         draft.changing = True
         draft.say(f"pods still to be replaced: {len(draft.seen.outdated_pods)}", WORKING_SECONDS)
     if pod is not None:
-        draft.actions.append(DeletePod(pod.name, pod.uid))
+        draft.actions.append(DeletePod(pod.name, pod.uid, try_successor=True))

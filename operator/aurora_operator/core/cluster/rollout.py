@@ -2,8 +2,8 @@
 
 Storage pods first, one and then all six copies full, streaming and caught up again; then replicas;
 the writer last, whose deletion is a failover to a replica that is already new. Whatever is not well
-stops the roll, which then goes on by itself when it is well again. Only a pod that does not run at
-all (its image is missing, or ends at once) goes without waiting: it may be what is not well.
+stops the roll, which then goes on by itself when it is well again. Only a pod that serves nothing
+(its image is missing, it ends at once) goes without waiting: it may be what is not well.
 """
 
 from __future__ import annotations
@@ -21,12 +21,20 @@ LAG_BYTES_MAX: Final = SEGMENT_BYTES
 
 
 def stuck_outdated(seen: ClusterObservation) -> tuple[PodView, ...]:
-    """Pods of an old form that do not run: they serve nobody, and only a new form may help."""
+    """Pods of an old form that serve nothing: only a new form may help, so nothing is waited for.
+
+    Such a pod does not start, or its kubelet says it is not ready and its agent is silent. On a
+    lost node neither word counts: it may well serve.
+    """
+    answering = {pod.name for slot, pod in seen.storage_pods.items() if slot in seen.copies}
+    answering |= {str(name) for name in seen.instances}
     pods = [*seen.storage_pods.values(), *seen.instance_pods.values()]
     return tuple(
         pod
         for pod in pods
-        if pod.name in seen.outdated_pods and pod.waiting and not (pod.terminating or pod.ended)
+        if pod.name in seen.outdated_pods
+        and (pod.waiting or not (pod.ready or pod.name in answering or seen.node_lost(pod)))
+        and not (pod.terminating or pod.ended)
     )
 
 

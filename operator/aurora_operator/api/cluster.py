@@ -334,7 +334,9 @@ class ClusterStatus(ApiModel):
     replicas: int = Field(default=0, description="Replicas that exist.")
     ready_replicas: int = 0
     replicas_ready: str | None = Field(default=None, description="Replicas: ready/wanted.")
-    copies_ready: str | None = Field(default=None, description="Copies that are full and answer.")
+    copies_ready: str | None = Field(
+        default=None, description="Copies that are full and, while a writer is open, take its log."
+    )
     selector: str | None = None
     db_cluster_members: tuple[ClusterMember, ...] = ()
     copies: tuple[VolumeCopy, ...] = ()

@@ -63,6 +63,8 @@ class Outcome:
 
     refusals: list[str] = field(default_factory=list)
     """What the API server refused, in its own words."""
+    foreign: set[tuple[Kind, str]] = field(default_factory=set)
+    """Objects of somebody else that are in the way."""
     interrupted: str | None = None
     """Why the plan was cut short: look again soon."""
 
@@ -106,6 +108,8 @@ class Actor:
             except (Refused, Foreign) as error:
                 _LOG.warning("action refused", action=type(action).__name__, error=str(error))
                 outcome.refusals.append(str(error))
+                if isinstance(error, Foreign):
+                    outcome.foreign.update(error.objects)
                 if isinstance(action, actions.RecordVolume | actions.RecordNewVolume):
                     break
             except (KubeError, AgentUnreachable) as error:
@@ -264,7 +268,7 @@ class Actor:
         except AlreadyExists:
             found = await self._kube.get(kind, metadata["namespace"], metadata["name"])
             if views.labels_of(found).get(labels.CLUSTER) != cluster:
-                raise Foreign(kind, metadata["name"]) from None
+                raise Foreign((kind, metadata["name"])) from None
             return found
 
     async def _create_instance(self, sight: Sight, ordinal: int) -> None:

@@ -214,7 +214,7 @@ class ClusterLoop:
             await self._teller.tell(sight, note)
 
     async def _write_status(self, sight: Sight, plan: Plan, outcome: Outcome) -> dict[str, Any]:
-        status = build_status(sight, plan, outcome.refusals, self._now())
+        status = build_status(sight, plan, outcome.refusals, self._now(), outcome.foreign)
         if status == (sight.manifest.get("status") or {}):
             return status
         manifest: dict[str, Any] = {**sight.manifest, "status": status}

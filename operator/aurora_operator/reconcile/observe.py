@@ -111,6 +111,7 @@ class _Read:
     authority: Manifest | None
     password: str | None
     password_problem: str | None
+    foreign_services: tuple[str, ...]
     others: int
 
 
@@ -181,7 +182,25 @@ class Observer:
         others = 0
         if "deletionTimestamp" in manifest["metadata"]:
             others = await self._count_others(selector)
-        return _Read(pods, claims, slices, nodes, classes, config, authority, *password, others)
+        foreign = () if cluster.status.volume is not None else await self._foreign_services()
+        return _Read(
+            pods, claims, slices, nodes, classes, config, authority, *password, foreign, others
+        )
+
+    async def _foreign_services(self) -> tuple[str, ...]:
+        name = self._cluster.name
+        names = (
+            name,
+            labels.reader_service(name),
+            labels.storage_service(name),
+            labels.instance_service(name),
+        )
+        found = await asyncio.gather(*(self._find(Kind.SERVICE, one) for one in names))
+        return tuple(
+            service["metadata"]["name"]
+            for service in found
+            if service is not None and views.labels_of(service).get(labels.CLUSTER) != name
+        )
 
     def _look(
         self, manifest: Manifest, cluster: AuroraCluster, context: ClusterContext, read: _Read
@@ -208,6 +227,7 @@ class Observer:
             storage_class=storage_class,
             storage_class_problem=class_problem,
             password_problem=read.password_problem,
+            foreign_services=read.foreign_services,
             openings_asked=self._memory.openings_asked,
             other_objects=read.others,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,21 +18,26 @@ from aurora_operator.core.cluster.failover import open_writer
 from aurora_operator.core.cluster.observation import ClusterObservation, VolumeFacts
 from aurora_operator.core.cluster.phases import (
     Verdict,
-    full_copies,
     instance_phase,
     ready_replicas,
+    serving_copies,
 )
 from aurora_operator.core.cluster.plan import Plan
 from aurora_operator.core.names import SLOT_COUNT, Slot
+from aurora_operator.kube.api import Kind
 from aurora_operator.reconcile.sight import Sight
 
 Manifest = dict[str, Any]
 
 
 def build_status(
-    sight: Sight, plan: Plan, refusals: Sequence[str], now: datetime
+    sight: Sight,
+    plan: Plan,
+    refusals: Sequence[str],
+    now: datetime,
+    foreign: Collection[tuple[Kind, str]] = (),
 ) -> dict[str, Any]:
-    """``status`` as it should be now."""
+    """``status`` as it should be now; ``foreign`` objects are in the way of ours."""
     seen = sight.observation
     before = sight.cluster.status
     writer = open_writer(seen)
@@ -44,8 +49,8 @@ def build_status(
     record = (sight.manifest.get("status") or {}).get("volume")
     status = ClusterStatus(
         status=plan.phase.value,
-        endpoint=f"{seen.name}.{seen.namespace}.svc",
-        reader_endpoint=f"{labels.reader_service(seen.name)}.{seen.namespace}.svc",
+        endpoint=_endpoint(seen, seen.name, foreign),
+        reader_endpoint=_endpoint(seen, labels.reader_service(seen.name), foreign),
         port=spec.port,
         writer=writer.name if writer is not None else before.writer,
         term=_term(seen, before.term),
@@ -53,7 +58,7 @@ def build_status(
         replicas=max(0, len(alive) - 1),
         ready_replicas=ready,
         replicas_ready=f"{ready}/{spec.replicas}",
-        copies_ready=f"{full_copies(seen)}/{SLOT_COUNT}",
+        copies_ready=f"{serving_copies(seen)}/{SLOT_COUNT}",
         selector=labels.cluster_selector(seen.name, labels.COMPONENT_INSTANCE),
         db_cluster_members=_members(seen),
         copies=_copies(seen, plan.volume),
@@ -62,7 +67,7 @@ def build_status(
         server_version=writer.server_version if writer is not None else before.server_version,
         observed_generation=seen.generation,
         conditions=_conditions(
-            [*plan.conditions, _refusal_verdict(refusals)], before.conditions, seen.generation, now
+            _with_refusals(plan.conditions, refusals), before.conditions, seen.generation, now
         ),
     )
     built = status.model_dump(by_alias=True, mode="json", exclude_none=True)
@@ -125,10 +130,28 @@ def _copies(seen: ClusterObservation, volume: VolumeFacts | None) -> tuple[Volum
     return tuple(copies)
 
 
-def _refusal_verdict(refusals: Sequence[str]) -> Verdict:
-    if refusals:
-        return Verdict("Reconciled", False, "ActionRefused", "; ".join(refusals)[:1024])
-    return Verdict("Reconciled", True, "Done", "every action of the last cycle was carried out")
+def _with_refusals(verdicts: Sequence[Verdict], refusals: Sequence[str]) -> list[Verdict]:
+    """The plan's conditions and Reconciled; nothing is ready that could not be carried out."""
+    if not refusals:
+        done = "every action of the last cycle was carried out"
+        return [*verdicts, Verdict("Reconciled", True, "Done", done)]
+    told = "; ".join(refusals)[:1024]
+    judged = [
+        Verdict("Ready", False, "NotReady", told)
+        if verdict.type == "Ready" and verdict.status
+        else verdict
+        for verdict in verdicts
+    ]
+    return [*judged, Verdict("Reconciled", False, "ActionRefused", told)]
+
+
+def _endpoint(
+    seen: ClusterObservation, service: str, foreign: Collection[tuple[Kind, str]]
+) -> str | None:
+    """Where clients connect; nowhere while somebody else's Service has the name."""
+    if (Kind.SERVICE, service) in foreign or service in seen.foreign_services:
+        return None
+    return f"{service}.{seen.namespace}.svc"
 
 
 def _conditions(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -63,11 +63,14 @@ _LOG = structlog.get_logger(__name__)
 class Foreign(Exception):
     """An object with a name that the cluster needs exists and belongs to somebody else."""
 
-    def __init__(self, kind: Kind, name: str) -> None:
+    def __init__(self, *objects: tuple[Kind, str]) -> None:
+        told = ", ".join(f"{kind.value.kind} {name}" for kind, name in objects)
         super().__init__(
-            f"{kind.value.kind} {name} exists and does not belong to this AuroraCluster; it is "
-            "left alone. Rename or delete it, or give the cluster another name"
+            f"{told} exists and does not belong to this AuroraCluster; it is left alone, and what "
+            "the cluster needs under that name is missing. Rename or delete it, or give the "
+            "cluster another name"
         )
+        self.objects = objects
 
 
 def _utc_now() -> datetime:
@@ -109,20 +112,23 @@ class SupportKeeper:
             for found in objects
         }
         authority = await self._ensure_authority(context, live)
+        wishes: list[Coroutine[Any, Any, None]] = []
         for slot in range(SLOT_COUNT):
             pod = labels.storage_pod_name(context.name, slot)
-            await self._ensure_certificate(
-                context, authority, pod, "storage", storage_names(context, pod), live
-            )
-        await self._ensure_master(sight, live)
+            names = storage_names(context, pod)
+            wishes.append(self._ensure_certificate(context, authority, pod, "storage", names, live))
+        wishes.append(self._ensure_master(sight, live))
         for manifest in build_support(context, volume):
-            await self._ensure_object(context, manifest, live)
-        for pod_view in sight.observation.instance_pods.values():
-            names = instance_names(context, pod_view.name)
-            await self._ensure_certificate(
-                context, authority, pod_view.name, "instance", names, live
+            wishes.append(self._ensure_object(context, manifest, live))
+        for view in sight.observation.instance_pods.values():
+            names = instance_names(context, view.name)
+            wishes.append(
+                self._ensure_certificate(context, authority, view.name, "instance", names, live)
             )
-        await self._remove_unused(sight, live)
+        wishes.append(self._remove_unused(sight, live))
+        foreign = await _fulfil(wishes)
+        if foreign:
+            raise Foreign(*foreign)
 
     async def ensure_instance_certificate(self, sight: Sight, pod: str) -> None:
         """The certificate of an instance that is about to be made."""
@@ -159,7 +165,7 @@ class SupportKeeper:
             name = wanted["metadata"]["name"]
             found = await self._kube.get(kind, context.namespace, name)
             if views.labels_of(found).get(labels.CLUSTER) != context.name:
-                raise Foreign(kind, name) from None
+                raise Foreign((kind, name)) from None
             # Made since the list was read: compared in the next cycle.
 
     async def _ensure_authority(
@@ -179,7 +185,7 @@ class SupportKeeper:
             return made
         content = secret_content(found)
         if "ca.crt" not in content or "ca.key" not in content:
-            raise Foreign(Kind.SECRET, name)
+            raise Foreign((Kind.SECRET, name))
         return Authority(content["ca.crt"], content["ca.key"])
 
     async def _ensure_certificate(
@@ -249,3 +255,18 @@ class SupportKeeper:
         for kind, name in live:
             if kind is Kind.SECRET and name.startswith(prefix) and name not in used:
                 await self._kube.delete(kind, context.namespace, name)
+
+
+async def _fulfil(wishes: Sequence[Coroutine[Any, Any, None]]) -> list[tuple[Kind, str]]:
+    """One after the other; what is in the way of one wish does not keep the others waiting."""
+    foreign: list[tuple[Kind, str]] = []
+    try:
+        for wish in wishes:
+            try:
+                await wish
+            except Foreign as error:
+                foreign += error.objects
+    finally:
+        for wish in wishes:
+            wish.close()
+    return foreign

@@ -275,6 +275,16 @@ def test_nothing_is_replaced_while_a_copy_does_not_follow() -> None:
     assert DeletePod not in kinds(replace(seen, copies={**seen.copies, Slot(2): behind}))
 
 
+@pytest.mark.parametrize("streaming", [3, 4, 5])
+def test_writes_that_wait_are_not_available_though_every_copy_answers(streaming: int) -> None:
+    writer = instance(1, Role.WRITER, copies_streaming=streaming)
+    told = conditions(healthy(1, instances=instances(writer, instance(2))))
+    expected = (False, "WritesWait") if streaming < 4 else (True, "WriterOpen")
+    assert told["Available"] == expected
+    assert told["CopiesComplete"] == (False, "CopiesMissing")
+    assert told["Ready"] == (False, "NotReady")
+
+
 def test_an_outdated_pod_that_does_not_run_is_replaced_whatever_else_is_missing() -> None:
     """Else a release that cannot start would stop the roll to the one that can, for ever."""
     seen = healthy(1)

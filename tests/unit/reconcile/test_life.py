@@ -233,9 +233,29 @@ async def test_a_service_of_somebody_else_is_left_alone(world: World) -> None:
     }
     await world.kube.create(Kind.SERVICE, world.namespace, foreign)
     await world.apply()
-    await world.settle(world.loop(), _says("Reconciled", "ActionRefused"))
+    cluster = await world.settle(world.loop(), _says("SpecAccepted", "ServiceNameTaken"))
     kept = await world.kube.get(Kind.SERVICE, world.namespace, "shop")
     assert kept["spec"] == foreign["spec"]
+    assert cluster is not None
+    assert "endpoint" not in cluster["status"]
+    assert not names(world, Kind.POD)
+
+
+async def test_a_service_that_becomes_somebody_elses_keeps_nothing_else_waiting(
+    world: World,
+) -> None:
+    await world.apply(replicas=1)
+    await world.settle(world.loop(), available)
+    for service in ("shop", "shop-ro"):
+        await world.kube.delete(Kind.SERVICE, world.namespace, service)
+    taken = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop"}, "spec": {}}
+    await world.kube.create(Kind.SERVICE, world.namespace, taken)
+    cluster = await world.settle(world.loop(), _says("Reconciled", "ActionRefused"))
+    assert cluster is not None
+    assert _condition(cluster, "Ready")["status"] == "False"
+    assert "endpoint" not in cluster["status"]
+    assert cluster["status"]["readerEndpoint"] == "shop-ro.test.svc"
+    assert "shop-ro" in names(world, Kind.SERVICE), "the others are repaired"
 
 
 def _condition(cluster: Manifest, kind: str) -> Manifest:

@@ -184,6 +184,8 @@ class ClusterObservation:
     storage_class: StorageClassView | None = None
     storage_class_problem: str | None = None
     password_problem: str | None = None
+    foreign_services: tuple[str, ...] = ()
+    """Before birth: names that the cluster needs for its Services and somebody else has."""
     copies: Mapping[Slot, CopyView] = field(default_factory=dict)
     instances: Mapping[InstanceName, InstanceView] = field(default_factory=dict)
     silent_seconds: Mapping[str, float] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from aurora_operator.core.cluster.failover import WriterInDoubt, decide_opening,
 from aurora_operator.core.cluster.observation import (
     ClusterObservation,
     CopyGrade,
+    InstanceView,
     PodView,
     Role,
     VolumeFacts,
@@ -24,6 +25,7 @@ from aurora_operator.core.cluster.placement import describe_spread, place_slots
 from aurora_operator.core.names import SLOT_COUNT, InstanceName, Slot
 
 READ_QUORUM: Final = 3
+WRITE_QUORUM: Final = 4
 
 
 class ClusterPhase(StrEnum):
@@ -107,6 +109,13 @@ def full_copies(seen: ClusterObservation) -> int:
     return sum(1 for copy in seen.copies.values() if copy.grade is CopyGrade.FULL)
 
 
+def serving_copies(seen: ClusterObservation) -> int:
+    """How many copies do their part: they take the open writer's log, or are full without one."""
+    writer = open_writer(seen)
+    full = full_copies(seen)
+    return full if writer is None else min(full, writer.copies_streaming)
+
+
 def ready_replicas(seen: ClusterObservation) -> int:
     """How many replicas serve."""
     writer = open_writer(seen)
@@ -149,11 +158,13 @@ def judge_conditions(
 ) -> tuple[Verdict, ...]:
     """All conditions, in the order in which they are shown; ``story`` is the plan's sentence."""
     writer = open_writer(seen)
-    full, ready, wanted = full_copies(seen), ready_replicas(seen), seen.spec.replicas
+    full, ready, wanted = serving_copies(seen), ready_replicas(seen), seen.spec.replicas
     opening = decide_opening(seen)
     available = Verdict("Available", False, "NoWriter", story)
     if writer is not None:
         available = Verdict("Available", True, "WriterOpen", f"{writer.name} is the writer")
+        if writer.copies_streaming < WRITE_QUORUM:
+            available = Verdict("Available", False, "WritesWait", _writes_wait(writer))
     elif isinstance(opening, WriterInDoubt):
         available = Verdict("Available", True, "WriterInDoubt", opening.reason)
     complete = Verdict(
@@ -204,15 +215,24 @@ def _problem_conditions(problems: Sequence[Problem]) -> list[Verdict]:
     return verdicts
 
 
+def _writes_wait(writer: InstanceView) -> str:
+    return (
+        f"{writer.name} is the writer, and {writer.copies_streaming} of 6 copies take its log: "
+        "commits wait for a fourth. Nothing acknowledged is lost; see status.copies, and bring "
+        "the missing storage pods back"
+    )
+
+
 def _copies_sentence(seen: ClusterObservation, volume: VolumeFacts | None, full: int) -> str:
     if full == SLOT_COUNT:
-        return "six full copies answer"
+        return "six full copies answer and follow"
     lacking = [
         f"slot {slot}: {seen.copies[slot].grade}" if slot in seen.copies else f"slot {slot}: silent"
         for slot in _slots()
         if slot not in seen.copies or seen.copies[slot].grade is not CopyGrade.FULL
     ]
-    told = f"{full} of 6 copies are full ({', '.join(lacking)})"
+    reasons = ", ".join(lacking) or "the others answer and do not take the writer's log"
+    told = f"{full} of 6 copies are full and follow ({reasons})"
     if volume is None or not volume.complete:
         return f"{told}; the volume is being made"
     if full >= 4:

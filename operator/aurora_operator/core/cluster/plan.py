@@ -49,10 +49,10 @@ from aurora_operator.core.cluster.phases import (
     ClusterPhase,
     Problem,
     Verdict,
-    full_copies,
     judge_conditions,
     judge_phase,
     ready_replicas,
+    serving_copies,
 )
 from aurora_operator.core.cluster.placement import place_slots
 from aurora_operator.core.cluster.problems import input_problems, pod_problems
@@ -308,8 +308,8 @@ def _plan_instances(draft: _Draft) -> None:
         ready = ready_replicas(seen)
         if ready != seen.spec.replicas:
             draft.say(f"{ready} of {seen.spec.replicas} replicas ready", WORKING_SECONDS)
-        if full_copies(seen) < SLOT_COUNT:
-            draft.say(f"{full_copies(seen)} of 6 copies are full", WORKING_SECONDS)
+        if serving_copies(seen) < SLOT_COUNT:
+            draft.say(f"{serving_copies(seen)} of 6 copies follow the writer", WORKING_SECONDS)
 
 
 def opening_notes(seen: ClusterObservation, opening: Opening) -> list[Note]:

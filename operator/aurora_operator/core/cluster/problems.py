@@ -33,6 +33,18 @@ def input_problems(seen: ClusterObservation) -> list[Problem]:
                 "SpecAccepted", "MasterPasswordMissing", seen.password_problem, blocks_creation=True
             )
         )
+    if seen.foreign_services:
+        names = ", ".join(seen.foreign_services)
+        problems.append(
+            Problem(
+                "SpecAccepted",
+                "ServiceNameTaken",
+                f"a Service {names} exists and does not belong to this AuroraCluster: it is left "
+                "alone, and nothing is created. Rename or delete it, or give the cluster another "
+                "name",
+                blocks_creation=True,
+            )
+        )
     if seen.storage_class_problem is not None and len(seen.claims) < SLOT_COUNT:
         problems.append(
             Problem(

@@ -25,6 +25,7 @@ SHORTENED = (
     (following, "BEAT_SECONDS", 0.01),
     (following, "_ATTEND_SECONDS", 0.02),
     (following, "_RETRY_SECONDS", 0.005),
+    (following, "_SILENT_SECONDS", 0.3),
     (isolation, "_SILENT_SECONDS", 0.1),
     (isolation, "_PERIOD_SECONDS", 0.005),
     (lifecycle, "_LIFE_PAUSE_SECONDS", 0.001),

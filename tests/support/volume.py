@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -229,7 +230,7 @@ class Volume:
         """Format slot 0, fill the others from it (rule 13)."""
         first = self.storage[0]
         for pod in self.storage:
-            await wait_until(f"{pod.name} answers", lambda p=pod: self.storage_status(p), 30)
+            await wait_until(f"{pod.name} answers", partial(self.storage_status, pod), 30)
         ask = FormatAsk(birth=self.birth)
         assert (await self.client.format(first.agent, ask)).granted
         status = await self.wait_copy(first, CopyState.FULL, 60)

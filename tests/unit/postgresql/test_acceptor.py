@@ -92,7 +92,7 @@ async def test_a_copy_without_a_byte_of_the_term_asks_for_the_term_before(bench:
 async def test_what_arrives_together_is_made_durable_by_one_sync(bench: Bench) -> None:
     await bench.streaming()
     bench.writer.send(bench.log(150, 10) + bench.log(160, 20) + bench.log(180, 5))
-    await until(lambda: bench.reported[-1] == 185)
+    await until(lambda: bench.reported[-1:] == [185])
     assert bench.copy.calls == ["append 10", "append 20", "append 5", "sync"]
     assert bench.reported == [150, 185]
     assert bench.progress == 1
@@ -134,7 +134,7 @@ async def test_rule_2_after_stop_nothing_is_appended_or_reported(bench: Bench) -
     """Bytes that wait in the socket, and a batch that was about to be taken, are left."""
     await bench.streaming()
     bench.writer.send(bench.log(150, 10))
-    await until(lambda: bench.reported[-1] == 160)
+    await until(lambda: bench.reported[-1:] == [160])
     bench.writer.send(bench.log(160, 10))
     bench.acceptor.stop()
     reported = list(bench.reported)
@@ -159,7 +159,7 @@ async def test_rule_2_stop_wins_over_a_batch_that_was_already_read(
     monkeypatch.setattr(LogClient, "next_batch", read_then_stop)
     await bench.streaming()
     bench.writer.send(bench.log(150, 10))
-    await until(lambda: bench.reported[-1] == 160)
+    await until(lambda: bench.reported[-1:] == [160])
     bench.writer.send(bench.log(160, 10))
     await asyncio.wait_for(bench.acceptor.join(), 5)
     assert len(bench.copy.log) == 160

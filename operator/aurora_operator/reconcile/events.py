@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
 
 from aurora_operator.api import labels
-from aurora_operator.core.cluster.events import Note
+from aurora_operator.core.cluster.events import EventKind, Note
 from aurora_operator.kube.api import AlreadyExists, Kind, KubeApi, KubeError
 from aurora_operator.reconcile.sight import Memory, Sight
 
@@ -69,6 +69,16 @@ class EventTeller:
         """Tell ``note``, once."""
         await self.tell_about(sight.manifest, note)
 
+    def forget_solved(self, sight: Sight, notes: Iterable[Note]) -> None:
+        """What is no problem any more is news again when it comes back."""
+        lasting = {
+            build_event(sight.manifest, note, self._now())["metadata"]["name"]
+            for note in notes
+            if note.kind is EventKind.PROBLEM
+        }
+        self._memory.told -= self._memory.told_problems - lasting
+        self._memory.told_problems &= lasting
+
     async def tell_about(self, cluster: Manifest, note: Note) -> None:
         """The same, where a cycle came no further than to the AuroraCluster itself."""
         event = build_event(cluster, note, self._now())
@@ -84,3 +94,5 @@ class EventTeller:
             _LOG.warning("event not told", reason=note.reason, told=note.message, error=str(error))
             return
         self._memory.told.add(name)
+        if note.kind is EventKind.PROBLEM:
+            self._memory.told_problems.add(name)

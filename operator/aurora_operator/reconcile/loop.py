@@ -185,14 +185,10 @@ class ClusterLoop:
         plan = decide(sight.observation)
         outcome = await self._actor.apply(plan, sight)
         self._log(plan, outcome)
-        for refusal in outcome.refusals:
-            note = Note(
-                EventKind.PROBLEM,
-                (refusal,),
-                key=f"{sight.observation.generation}/{refusal}",
-                reason_override="ActionRefused",
-            )
+        refused = [_refusal_note(sight, refusal) for refusal in outcome.refusals]
+        for note in refused:
             await self._teller.tell(sight, note)
+        self._teller.forget_solved(sight, [*plan.notes, *refused])
         status = await self._write_status(sight, plan, outcome)
         self._last = _remembering(sight, status)
         if outcome.interrupted is not None:
@@ -257,6 +253,15 @@ class ClusterLoop:
             # An ordinary change within the gap: let the burst end, stay open for an urgent one.
             self._changed.clear()
             deadline = min(deadline, gap_until)
+
+
+def _refusal_note(sight: Sight, refusal: str) -> Note:
+    return Note(
+        EventKind.PROBLEM,
+        (refusal,),
+        key=f"{sight.observation.generation}/{refusal}",
+        reason_override="ActionRefused",
+    )
 
 
 def _remembering(sight: Sight, status: dict[str, Any]) -> Sight:

@@ -132,10 +132,7 @@ class Observer:
             )
         except NotFound:
             return None
-        try:
-            cluster = AuroraCluster.model_validate(manifest)
-        except ValidationError as error:
-            raise InvalidCluster(manifest, error) from error
+        cluster = _readable(manifest)
         read = await self._read(manifest, cluster)
         await self._connect(read.authority)
         context = ClusterContext(
@@ -336,6 +333,21 @@ class Observer:
             shut = view is not None and view.role is Role.WRITER and not view.door_open
             lasting[pod.name] = self._memory.shut_seconds(pod.uid, shut=shut)
         return lasting
+
+
+def _readable(manifest: Manifest) -> AuroraCluster:
+    """The AuroraCluster; of one that is on its way out only what its deletion needs.
+
+    Nobody can correct a field of it any more, and its finalizer must not hold it for ever. What it
+    says of its volume's fate is not trusted then: the claims stay.
+    """
+    try:
+        return AuroraCluster.model_validate(manifest)
+    except ValidationError as error:
+        protected = (manifest.get("spec") or {}).get("deletionProtection") is True
+        if "deletionTimestamp" not in manifest["metadata"] or protected:
+            raise InvalidCluster(manifest, error) from error
+        return AuroraCluster()
 
 
 def _storage_pods(pods: Sequence[Manifest]) -> dict[Slot, PodView]:

@@ -44,6 +44,8 @@ class Memory:
     unready_since: dict[str, float] = field(default_factory=dict)
     writerless_since: dict[str, float] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
+    told_problems: set[str] = field(default_factory=set)
+    """Of these, the ones that tell of a problem that lasts."""
     last_ask: tuple[str, ...] = ()
     """The last ask to open and its answer: asked again it is no news for the log."""
     openings_asked: int = 0

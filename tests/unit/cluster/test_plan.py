@@ -35,11 +35,12 @@ from aurora_operator.core.cluster.observation import (
 from aurora_operator.core.cluster.phases import ClusterPhase
 from aurora_operator.core.cluster.plan import OPENING_SECONDS, decide
 from aurora_operator.core.lsn import Lsn, Term
-from aurora_operator.core.names import Slot
+from aurora_operator.core.names import Slot, VolumeId
 from support.observations import (
     NEW_VOLUME,
     NODES,
     VOLUME,
+    claim,
     claims,
     healthy,
     in_birth,
@@ -317,6 +318,46 @@ def test_a_healthy_pod_is_rolled_with_its_successor_tried_first() -> None:
     seen = healthy(1, outdated_pods=frozenset({"shop-storage-4"}))
     (action,) = [a for a in decide(seen).actions if isinstance(a, DeletePod)]
     assert action.try_successor
+
+
+STRAYS = {
+    "of-another-volume": {"volume_id": VolumeId("vol-2")},
+    "of-nobody": {"volume_id": None, "identities": (), "owned_by_other": True},
+    "with-another-list": {"identities": tuple(reversed(VOLUME.identities))},
+}
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+def test_a_stray_claim_stops_its_own_slot_and_nothing_else(stray: str) -> None:
+    seen = healthy(1, instances=instances(instance(2)))
+    seen = replace(
+        seen,
+        claims={**seen.claims, Slot(4): replace(seen.claims[Slot(4)], **STRAYS[stray])},
+        storage_pods=without(seen.storage_pods, Slot(3), Slot(4)),
+        copies=without(seen.copies, Slot(3), Slot(4)),
+        instance_pods={**seen.instance_pods, 1: pod(name(1), phase="Failed")},
+    )
+    plan = decide(seen)
+    assert isinstance(plan.actions[0], AskOpen)
+    assert CreateStoragePod(Slot(3), "zone-b") in plan.actions
+    assert {type(action) for action in plan.actions if getattr(action, "slot", 3) != 3} == set()
+    assert DeletePod(name(1), f"uid-{name(1)}") in plan.actions
+    assert not conditions(seen)["VolumeConsistent"][0]
+
+
+def test_a_stray_claim_before_the_volume_was_complete_stops_everything() -> None:
+    seen = in_birth(claims={**claims(NEW_VOLUME), Slot(4): claim(4, volume_id=VolumeId("vol-2"))})
+    assert kinds(seen) == []
+
+
+def test_no_pod_is_replaced_while_its_claim_goes() -> None:
+    """The claim, and the copy in it, lasts exactly as long as the pod."""
+    going = {slot: replace(one, terminating=True) for slot, one in claims().items()}
+    outdated = frozenset(one.name for one in healthy().storage_pods.values())
+    seen = healthy(1, claims=going, outdated_pods=outdated)
+    assert DeletePod not in kinds(seen)
+    assert conditions(seen)["VolumeConsistent"] == (False, "ClaimsTerminating")
+    assert conditions(seen)["Available"] == (True, "WriterOpen")
 
 
 DELETION = {

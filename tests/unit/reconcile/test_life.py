@@ -291,6 +291,19 @@ async def test_a_cluster_that_cannot_be_read_says_so_and_is_left_alone(world: Wo
     assert any("Perhaps" in message or "Retain" in message for message in events(world))
 
 
+async def test_a_cluster_that_cannot_be_read_can_be_deleted_and_keeps_its_volume(
+    world: World,
+) -> None:
+    await world.apply(replicas=1, storage={"retainPolicy": "Delete"})
+    loop = world.loop()
+    await world.settle(loop, available)
+    await world.apply(replicas="many")
+    await world.kube.delete(Kind.CLUSTER, world.namespace, "shop")
+    await world.settle(loop, gone)
+    assert len(names(world, Kind.CLAIM)) == 6
+    assert not names(world, Kind.POD)
+
+
 async def test_a_fault_in_looking_is_a_condition_and_an_event(world: World) -> None:
     await world.apply(replicas=1)
     loop = world.loop()

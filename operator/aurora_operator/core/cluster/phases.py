@@ -26,6 +26,9 @@ from aurora_operator.core.names import SLOT_COUNT, InstanceName, Slot
 
 READ_QUORUM: Final = 3
 WRITE_QUORUM: Final = 4
+_VOLUME_REASONS: Final = frozenset(
+    {"VolumeMismatch", "VolumeLost", "ClaimsTerminating", "IdentitiesUnknown", "BaseLost"}
+)
 
 
 class ClusterPhase(StrEnum):
@@ -142,7 +145,7 @@ def judge_phase(
     if isinstance(decide_opening(seen), WriterInDoubt):
         return ClusterPhase.AVAILABLE
     reasons = {problem.reason for problem in problems}
-    if reasons & {"VolumeMismatch", "VolumeLost", "IdentitiesUnknown", "BaseLost"}:
+    if reasons & _VOLUME_REASONS:
         return ClusterPhase.STORAGE_FAILURE
     if seen.remembered.writer is not None:
         short = volume is not None and volume.complete and full_copies(seen) < READ_QUORUM

@@ -117,7 +117,10 @@ def decide(seen: ClusterObservation) -> Plan:
         _plan_storage(draft, volume)
         if volume.complete:
             _plan_instances(draft)
-        draft.actions += [DeletePod(pod.name, pod.uid) for pod in stuck_outdated(seen)]
+        keep = _doubtful_pods(seen, volume)
+        draft.actions += [
+            DeletePod(pod.name, pod.uid) for pod in stuck_outdated(seen) if pod.name not in keep
+        ]
     draft.problems += pod_problems(seen, volume)
     for problem in draft.problems:
         draft.notes.append(_note(seen, problem))
@@ -130,6 +133,12 @@ def decide(seen: ClusterObservation) -> Plan:
         volume=volume,
         look_again_seconds=draft.wait_seconds,
     )
+
+
+def _doubtful_pods(seen: ClusterObservation, volume: VolumeFacts) -> set[str]:
+    """Storage pods that hold a claim in doubt: one that goes would go for good with them."""
+    doubtful = volume_record.doubtful_slots(seen, volume)
+    return {pod.name for slot, pod in seen.storage_pods.items() if slot in doubtful}
 
 
 def _note(seen: ClusterObservation, problem: Problem) -> Note:
@@ -164,7 +173,7 @@ def _plan_volume(draft: _Draft) -> VolumeFacts | None:
     if isinstance(finding, Contradiction):
         draft.problems.append(Problem("VolumeConsistent", finding.reason, finding.sentence))
         draft.say(finding.sentence, WORKING_SECONDS)
-        return None
+        return volume_record.undisputed(seen)
     blocking = [problem for problem in draft.problems if problem.blocks_creation]
     if blocking and not seen.storage_pods:
         draft.say(blocking[0].message, WORKING_SECONDS)
@@ -191,9 +200,12 @@ def _plan_storage(draft: _Draft, volume: VolumeFacts) -> None:
     if not opening:
         draft.actions.append(EnsureSupport(volume))
     zones = place_slots(seen.nodes, seen.claims)
+    doubtful = volume_record.doubtful_slots(seen, volume) if volume.complete else frozenset()
     for number in range(SLOT_COUNT):
         slot = Slot(number)
         claim = seen.claims.get(slot)
+        if slot in doubtful:
+            continue
         if claim is None:
             if not volume.complete:
                 draft.actions.append(CreateClaim(slot, zones[slot], volume))
@@ -394,7 +406,8 @@ def _plan_roles(draft: _Draft, opening: Opening) -> None:
 
 
 def _plan_rollout(draft: _Draft) -> None:
-    pod = next_outdated(draft.seen)
+    disputed = any(problem.condition == "VolumeConsistent" for problem in draft.problems)
+    pod = None if disputed else next_outdated(draft.seen)
     if draft.seen.outdated_pods:
         draft.changing = True
         draft.say(f"pods still to be replaced: {len(draft.seen.outdated_pods)}", WORKING_SECONDS)

@@ -113,7 +113,7 @@ def pod_problems(seen: ClusterObservation, volume: VolumeFacts | None) -> list[P
                 "PodsHealthy",
                 "PodsWaiting",
                 f"pods do not start: {told}{more}",
-                key=",".join(sorted(pod.name for pod in stuck)),
+                key="PodsWaiting",
             )
         )
     if volume is not None and volume.complete:

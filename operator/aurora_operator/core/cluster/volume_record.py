@@ -75,6 +75,34 @@ def find_volume(seen: ClusterObservation) -> Finding:
     return _merge(seen, found)
 
 
+def undisputed(seen: ClusterObservation) -> VolumeFacts | None:
+    """The volume to go on with though claims contradict it: the complete one in the status.
+
+    A stray claim proves nothing against a record that was completed, and a cluster that serves
+    must not lose its repairs and failovers to it. The agents' own configuration must agree.
+    """
+    recorded, configured = seen.recorded, seen.configured
+    if recorded is None or not recorded.complete or len(recorded.identities) != SLOT_COUNT:
+        return None
+    if configured is None:
+        return recorded
+    agrees = configured.volume_id == recorded.volume_id and (
+        configured.identities in {(), recorded.identities}
+    )
+    return recorded if agrees else None
+
+
+def doubtful_slots(seen: ClusterObservation, volume: VolumeFacts) -> frozenset[Slot]:
+    """Slots whose claim goes, or tells of something else than this volume: hands off."""
+    return frozenset(
+        slot
+        for slot, claim in seen.claims.items()
+        if claim.terminating
+        or claim.volume_id != volume.volume_id
+        or claim.identities not in {(), volume.identities}
+    )
+
+
 def _merge(seen: ClusterObservation, found: dict[str, VolumeFacts]) -> Finding:
     lists: set[tuple[Identity, ...]] = {
         volume.identities for volume in found.values() if len(volume.identities) == SLOT_COUNT
@@ -98,6 +126,13 @@ def _merge(seen: ClusterObservation, found: dict[str, VolumeFacts]) -> Finding:
     if not merged.complete and _was_opened(seen):
         merged = replace(merged, complete=True)
     if merged.complete and not any(not claim.terminating for claim in seen.claims.values()):
+        if seen.claims:
+            return Contradiction(
+                "ClaimsTerminating",
+                "every claim of the volume is being deleted. Each goes, and its copy with it, as "
+                "soon as its storage pod ends: delete no storage pod, copy the data away now "
+                "(pg_dump), and create a new cluster from that",
+            )
         return Contradiction(
             "VolumeLost",
             "the volume was complete and all six claims are gone. No empty volume is made in its "

@@ -69,6 +69,14 @@ def _parser() -> argparse.ArgumentParser:
         default=environment.get("AURORA_ENGINE_IMAGE", ""),
         help="image of storage pods and instances (AURORA_ENGINE_IMAGE)",
     )
+    parser.add_argument(
+        "--engine-pull-secrets",
+        default=environment.get("AURORA_ENGINE_PULL_SECRETS", ""),
+        type=_names,
+        metavar="NAME[,NAME...]",
+        help="Secrets, in each cluster's namespace, to pull the engine image with "
+        "(AURORA_ENGINE_PULL_SECRETS)",
+    )
     parser.add_argument("--log-level", default=environment.get("AURORA_LOG_LEVEL", "info"))
     parser.add_argument(
         "--lease-name", default=environment.get("AURORA_LEASE_NAME", "aurora-operator")
@@ -88,6 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for part in text.split(",") if (name := part.strip()))
+
+
 async def _run(options: argparse.Namespace) -> None:
     if options.kubeconfig is not None:
         # Kopf logs in by itself and reads only this.
@@ -96,7 +108,13 @@ async def _run(options: argparse.Namespace) -> None:
     health = _Health()
     probes = await serve_probes(options.port, health.why_not)
     kube = KubeClient(await login(options.kubeconfig))
-    around = Surroundings(kube, connect_agents, options.engine_image, options.log_level)
+    around = Surroundings(
+        kube,
+        connect_agents,
+        options.engine_image,
+        options.log_level,
+        options.engine_pull_secrets,
+    )
     election = LeaseElection(kube, options.namespace, options.lease_name, options.identity)
 
     async def work() -> None:

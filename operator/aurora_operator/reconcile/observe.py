@@ -82,6 +82,7 @@ class Surroundings:
     connect_agents: AgentsFactory
     engine_image: str
     log_level: str = "info"
+    engine_pull_secrets: tuple[str, ...] = ()
 
 
 class InvalidCluster(Exception):
@@ -142,6 +143,7 @@ class Observer:
             cluster.spec,
             self._around.engine_image,
             self._around.log_level,
+            self._around.engine_pull_secrets,
         )
         addresses = addresses_of(read.pods)
         observation = await self._listen(self._look(manifest, cluster, context, read), addresses)

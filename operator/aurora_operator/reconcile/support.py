@@ -117,7 +117,7 @@ class SupportKeeper:
             pod = labels.storage_pod_name(context.name, slot)
             names = storage_names(context, pod)
             wishes.append(self._ensure_certificate(context, authority, pod, "storage", names, live))
-        wishes.append(self._ensure_master(sight, live))
+        wishes.append(self._ensure_master(sight, authority, live))
         for manifest in build_support(context, volume):
             wishes.append(self._ensure_object(context, manifest, live))
         for view in sight.observation.instance_pods.values():
@@ -229,7 +229,9 @@ class SupportKeeper:
             }
             await self._kube.patch(Kind.SECRET, context.namespace, name, patch)
 
-    async def _ensure_master(self, sight: Sight, live: Mapping[tuple[Kind, str], Manifest]) -> None:
+    async def _ensure_master(
+        self, sight: Sight, authority: Authority, live: Mapping[tuple[Kind, str], Manifest]
+    ) -> None:
         context = sight.context
         found = live.get((Kind.SECRET, labels.master_secret_name(context.name)))
         kept = None if found is None else secret_content(found).get("password")
@@ -243,7 +245,8 @@ class SupportKeeper:
         else:
             letters = string.ascii_letters + string.digits
             password = "".join(secrets.choice(letters) for _ in range(_PASSWORD_LENGTH))
-        await self._ensure_object(context, build_master_secret(context, password), live)
+        wanted = build_master_secret(context, password, authority.certificate_pem)
+        await self._ensure_object(context, wanted, live)
 
     async def _remove_unused(self, sight: Sight, live: Mapping[tuple[Kind, str], Manifest]) -> None:
         """Certificates of instances that are gone."""

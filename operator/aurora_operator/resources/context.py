@@ -22,6 +22,8 @@ class ClusterContext:
     spec: ClusterSpec
     engine_image: str
     log_level: str = "info"
+    engine_pull_secrets: tuple[str, ...] = ()
+    """Secrets of the cluster's namespace with which nodes pull the engine image."""
 
     def owner_reference(self) -> Manifest:
         """What makes Kubernetes delete an object with its cluster."""

@@ -2,7 +2,8 @@
 
 Bare pods have no controller to count for, so the budgets name a minimum. Of the storage pods one
 may go at a time: the other five keep writes going even if one more fails. Of the instances one may
-go at a time as well; evicting the writer is a failover.
+go at a time as well; evicting the writer is a failover. A pod that is not ready serves nothing and
+may always go, or a broken one would keep its node from being drained for ever.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def build_disruption_budgets(cluster: ClusterContext) -> list[Manifest]:
             "metadata": cluster.metadata(name, component),
             "spec": {
                 "minAvailable": minimum,
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
                 "selector": {
                     "matchLabels": {
                         labels.CLUSTER: cluster.name,

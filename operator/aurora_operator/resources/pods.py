@@ -24,6 +24,11 @@ _GRACE_SECONDS: Final = 30
 _STORAGE_REQUESTS: Final = {"cpu": "50m", "memory": "192Mi"}
 _INSTANCE_REQUESTS: Final = {"cpu": "50m", "memory": "256Mi"}
 
+_RUN_SIZE: Final = "64Mi"
+"""Sockets and the door: a few bytes."""
+_SHM_SIZE: Final = "1Gi"
+"""What parallel queries share; PostgreSQL's own buffers do not lie here."""
+
 _NODE_CONDITIONS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
@@ -49,7 +54,7 @@ def build_storage_pod(cluster: ClusterContext, slot: Slot, zone: str | None) -> 
         "name": "data",
         "persistentVolumeClaim": {"claimName": labels.claim_name(cluster.name, slot)},
     }
-    spec = _spec(name, container, [data, *_volumes(cluster, name, with_master=False)])
+    spec = _spec(cluster, name, container, [data, *_volumes(cluster, name, with_master=False)])
     spec |= {
         "subdomain": labels.storage_service(cluster.name),
         "serviceAccountName": storage_account_name(cluster.name),
@@ -83,8 +88,10 @@ def build_instance_pod(cluster: ClusterContext, ordinal: int) -> Manifest:
     container = _container(
         cluster, labels.COMPONENT_INSTANCE, ports, resources, readiness_period_seconds=2
     )
-    cache = {"name": "data", "emptyDir": {}}
-    spec = _spec(name, container, [cache, *_volumes(cluster, name, with_master=True)])
+    # As large as the database, on the node's disk. How much of it to reserve is for the user to
+    # say (ephemeral-storage in the template's requests): a size of ours would keep small nodes out.
+    cache: Manifest = {"name": "data", "emptyDir": {}}
+    spec = _spec(cluster, name, container, [cache, *_volumes(cluster, name, with_master=True)])
     spec |= {
         "subdomain": labels.instance_service(cluster.name),
         "serviceAccountName": instance_account_name(cluster.name),
@@ -105,8 +112,10 @@ def _pod(metadata: Manifest, spec: Manifest) -> Manifest:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def _spec(name: str, container: Manifest, volumes: list[Manifest]) -> Manifest:
-    return {
+def _spec(
+    cluster: ClusterContext, name: str, container: Manifest, volumes: list[Manifest]
+) -> Manifest:
+    spec: Manifest = {
         "hostname": name,
         "restartPolicy": "Always",
         "enableServiceLinks": False,
@@ -122,6 +131,9 @@ def _spec(name: str, container: Manifest, volumes: list[Manifest]) -> Manifest:
         "containers": [container],
         "volumes": volumes,
     }
+    if cluster.engine_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": secret} for secret in cluster.engine_pull_secrets]
+    return spec
 
 
 def _container(
@@ -197,8 +209,8 @@ def _volumes(cluster: ClusterContext, pod: str, *, with_master: bool) -> list[Ma
     return [
         # Group-readable and owned by root: PostgreSQL takes a key like that.
         {"name": "etc", "projected": {"defaultMode": 0o440, "sources": sources}},
-        {"name": "run", "emptyDir": {"medium": "Memory"}},
-        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": _RUN_SIZE}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _SHM_SIZE}},
         {"name": "tmp", "emptyDir": {}},
     ]
 

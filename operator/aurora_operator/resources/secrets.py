@@ -39,8 +39,11 @@ def secret_content(secret: Manifest) -> dict[str, bytes]:
     return {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
 
 
-def build_master_secret(cluster: ClusterContext, password: str) -> Manifest:
-    """What a client needs to connect as the master user."""
+def build_master_secret(cluster: ClusterContext, password: str, ca_pem: bytes) -> Manifest:
+    """What a client needs to connect as the master user, and to know whom it talks to.
+
+    The authority's certificate lies here too, so that no client ever needs the Secret of its key.
+    """
     username = cluster.spec.master_username
     host = f"{cluster.name}.{cluster.namespace}.svc"
     port = str(cluster.spec.port)
@@ -55,6 +58,7 @@ def build_master_secret(cluster: ClusterContext, password: str) -> Manifest:
             "host": host.encode(),
             "port": port.encode(),
             "dbname": database.encode(),
+            "ca.crt": ca_pem,
             "uri": f"{uri}?sslmode=require".encode(),
         },
     )

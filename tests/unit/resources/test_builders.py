@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from aurora_operator.resources.access import build_accounts, build_instance_role
 from aurora_operator.resources.config import build_agent_config
 from aurora_operator.resources.context import ClusterContext
 from aurora_operator.resources.diff import differing_fields
+from aurora_operator.resources.disruption import build_disruption_budgets
 from aurora_operator.resources.network import build_endpoint_slices, build_services
 from aurora_operator.resources.pods import build_instance_pod, build_storage_pod
 from aurora_operator.resources.secrets import (
@@ -117,7 +119,11 @@ def test_a_claim_survives_its_cluster_and_carries_the_record() -> None:
 
 def test_everything_but_claims_goes_with_its_cluster() -> None:
     cluster = context()
-    for manifest in [*build_support(cluster, VOLUME), *pods(), build_master_secret(cluster, "x")]:
+    for manifest in [
+        *build_support(cluster, VOLUME),
+        *pods(),
+        build_master_secret(cluster, "x", b"ca"),
+    ]:
         (owner,) = manifest["metadata"]["ownerReferences"]
         assert (owner["uid"], owner["controller"]) == ("uid-1", True)
         assert manifest["metadata"]["labels"][labels.CLUSTER] == "shop"
@@ -164,9 +170,42 @@ def test_certificates_hold_the_short_name_first_and_the_services_for_instances()
 
 
 def test_the_masters_secret_tells_how_to_connect() -> None:
-    secret = secret_content(build_master_secret(context(databaseName="orders"), "p/w"))
+    secret = secret_content(build_master_secret(context(databaseName="orders"), "p/w", b"ca"))
     assert secret["uri"] == b"postgresql://postgres:p%2Fw@shop.ns.svc:5432/orders?sslmode=require"
     assert secret["password"] == b"p/w"
+    assert secret["ca.crt"] == b"ca"
+    assert "ca.key" not in secret
+
+
+def test_pods_pull_their_image_with_the_secrets_that_the_operator_was_given() -> None:
+    cluster = replace(context(), engine_pull_secrets=("mine", "other"))
+    for pod in (build_storage_pod(cluster, Slot(3), None), build_instance_pod(cluster, 2)):
+        assert pod["spec"]["imagePullSecrets"] == [{"name": "mine"}, {"name": "other"}]
+    assert "imagePullSecrets" not in build_instance_pod(context(), 2)["spec"]
+
+
+def test_a_broken_pod_never_keeps_a_node_from_being_drained() -> None:
+    for budget in build_disruption_budgets(context()):
+        assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+@pytest.mark.parametrize("pod", pods(), ids=["storage", "instance"])
+def test_what_lies_in_memory_is_bounded(pod: dict[str, Any]) -> None:
+    in_memory = [
+        volume["emptyDir"]
+        for volume in pod["spec"]["volumes"]
+        if volume.get("emptyDir", {}).get("medium") == "Memory"
+    ]
+    assert len(in_memory) == 2
+    assert all("sizeLimit" in volume for volume in in_memory)
+
+
+def test_a_request_for_the_caches_disk_is_the_users_to_make() -> None:
+    requests = {"cpu": "1", "memory": "2Gi", "ephemeral-storage": "20Gi"}
+    pod = build_instance_pod(context(instanceTemplate={"resources": {"requests": requests}}), 1)
+    assert pod["spec"]["containers"][0]["resources"]["requests"] == requests
+    plain = build_instance_pod(context(), 1)
+    assert "ephemeral-storage" not in plain["spec"]["containers"][0]["resources"]["requests"]
 
 
 DIFFS = {

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from aurora_operator.core.cluster.parameters import REFUSED_PARAMETERS
+from aurora_operator.core.cluster.parameters import PARAMETER_PATTERN, REFUSED_PARAMETERS
 from aurora_operator.core.cluster.quantity import QUANTITY_PATTERN
 
 CLUSTER_NAME_LENGTH_MAX: Final = 45
@@ -254,10 +254,15 @@ class ClusterSpec(ApiModel):
         json_schema_extra={
             "maxProperties": 200,
             **rules(
+                rule(
+                    f"self.all(name, name.size() <= 127 && name.matches('{PARAMETER_PATTERN}'))",
+                    "the name of a setting is letters, digits and underscores, "
+                    "with the extension's name and a dot before it where it has one",
+                ),
                 *(
                     rule(f"!('{name}' in self)", f"{name} cannot be overridden: {reason}")
                     for name, reason in sorted(REFUSED_PARAMETERS.items())
-                )
+                ),
             ),
         },
     )

@@ -36,6 +36,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"parameterOverrides": {"synchronous_commit": "local"}},
         "the volume's durability rests on it",
     ),
+    "no-name-of-a-setting": (
+        "shop",
+        {"parameterOverrides": {"no such name": "1"}},
+        "the name of a setting is letters",
+    ),
+    "files-of-the-pod": (
+        "shop",
+        {"parameterOverrides": {"include": "secret"}},
+        "include cannot be overridden",
+    ),
     "tiny-volume": ("shop", {"storage": {"size": "512Mi"}}, "at least 1Gi"),
     "size-with-a-fraction": ("shop", {"storage": {"size": "1.1Gi"}}, "must be a whole number"),
     "size-without-sense": ("shop", {"storage": {"size": "big"}}, "should match"),

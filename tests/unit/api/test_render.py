@@ -102,3 +102,15 @@ def test_quantities_may_be_numbers() -> None:
         {"instanceTemplate": {"resources": {"requests": {"cpu": 2, "memory": "1Gi"}}}}
     )
     assert spec.instance_template.resources.requests == {"cpu": "2", "memory": "1Gi"}
+
+
+@pytest.mark.parametrize(
+    "name", ["no such name", "", "1st", "work_mem = 1\nfsync", "a..b", "include", "Include_Dir"]
+)
+def test_what_is_no_setting_is_refused(name: str) -> None:
+    assert list(refused_parameters({name: "x"})) == [name]
+
+
+@pytest.mark.parametrize("name", ["work_mem", "DateStyle", "pg_stat_statements.max", "_x"])
+def test_settings_are_taken(name: str) -> None:
+    assert refused_parameters({name: "x"}) == {}

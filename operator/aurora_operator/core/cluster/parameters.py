@@ -7,6 +7,7 @@ condition's message and the documentation are made from it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,6 +18,7 @@ _PATH = "its place in the pod is fixed"
 _TLS = "certificates are managed by the operator"
 _FIXED = "it must be equal on every instance for the cluster's whole life"
 _AGENT = "the agent reads the server's log as JSON from its standard output"
+_FILES = "it reads files of the pod, where keys and passwords lie"
 _LOGICAL = "logical replication is refused until it can be held behind the durable point"
 
 REFUSED_PARAMETERS: Final[Mapping[str, str]] = {
@@ -40,6 +42,9 @@ REFUSED_PARAMETERS: Final[Mapping[str, str]] = {
     "ignore_checksum_failure": _VOLUME,
     "ignore_invalid_pages": _VOLUME,
     "lc_messages": _AGENT,
+    "include": _FILES,
+    "include_dir": _FILES,
+    "include_if_exists": _FILES,
     "listen_addresses": _PATH,
     "log_destination": _AGENT,
     "log_directory": _AGENT,
@@ -105,13 +110,22 @@ REFUSED_PARAMETERS: Final[Mapping[str, str]] = {
 }
 
 
+PARAMETER_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_$]*([.][A-Za-z_][A-Za-z0-9_$]*)*$"
+"""A name as PostgreSQL takes it, with the extension's name before a dot; anything else would be
+read as something else than a setting."""
+
+_NO_NAME: Final = "it is not the name of a setting"
+
+
 def refused_parameters(overrides: Mapping[str, str]) -> dict[str, str]:
     """Those of ``overrides`` that may not be set, each with the reason, in the order of names.
 
     PostgreSQL's names are case-insensitive, so ``FSYNC`` is refused like ``fsync``.
     """
-    return {
-        name: REFUSED_PARAMETERS[name.lower()]
-        for name in sorted(overrides)
-        if name.lower() in REFUSED_PARAMETERS
-    }
+    refused = {}
+    for name in sorted(overrides):
+        if not re.fullmatch(PARAMETER_PATTERN, name):
+            refused[name] = _NO_NAME
+        elif name.lower() in REFUSED_PARAMETERS:
+            refused[name] = REFUSED_PARAMETERS[name.lower()]
+    return refused

@@ -63,7 +63,7 @@ class ClusterLoop:
         self._memory = Memory(now_seconds=now_seconds)
         self._observer = Observer(around, cluster, self._memory)
         self._teller = EventTeller(around.kube, self._memory, now)
-        support = SupportKeeper(around.kube, self._memory, now)
+        support = SupportKeeper(around.kube, self._memory, self._teller, now)
         self._actor = Actor(around.kube, self._memory, self._teller, support)
         self._changed = asyncio.Event()
         self._urgent = asyncio.Event()

@@ -17,6 +17,7 @@ from typing import Any, Final
 import structlog
 
 from aurora_operator.api import labels
+from aurora_operator.core.cluster.events import EventKind, Note
 from aurora_operator.core.cluster.observation import VolumeFacts
 from aurora_operator.core.names import SLOT_COUNT
 from aurora_operator.kube.api import AlreadyExists, Conflict, Kind, KubeApi, kind_of
@@ -29,6 +30,7 @@ from aurora_operator.reconcile.certificates import (
     organisation_name,
     renew_after,
 )
+from aurora_operator.reconcile.events import EventTeller
 from aurora_operator.reconcile.sight import Memory, Sight
 from aurora_operator.resources.context import ClusterContext
 from aurora_operator.resources.diff import differing_fields
@@ -81,10 +83,15 @@ class SupportKeeper:
     """Makes and repairs the support objects of one cluster."""
 
     def __init__(
-        self, kube: KubeApi, memory: Memory, now: Callable[[], datetime] = _utc_now
+        self,
+        kube: KubeApi,
+        memory: Memory,
+        teller: EventTeller,
+        now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._kube = kube
         self._memory = memory
+        self._teller = teller
         self._now = now
         self._checked: tuple[object, float] | None = None
 
@@ -112,6 +119,13 @@ class SupportKeeper:
             for found in objects
         }
         authority = await self._ensure_authority(context, live)
+        if volume.complete and (Kind.SECRET, labels.ca_secret_name(context.name)) not in live:
+            names_told = (
+                labels.ca_secret_name(context.name),
+                labels.master_secret_name(context.name),
+            )
+            key = self._now().isoformat()
+            await self._teller.tell(sight, Note(EventKind.AUTHORITY_REPLACED, names_told, key))
         wishes: list[Coroutine[Any, Any, None]] = []
         for slot in range(SLOT_COUNT):
             pod = labels.storage_pod_name(context.name, slot)

@@ -409,6 +409,22 @@ def test_only_claims_of_the_own_volume_are_ever_deleted() -> None:
     assert action == DeleteClaims(tuple(Slot(slot) for slot in (0, 1, 3, 4, 5)))
 
 
+def test_claims_that_are_left_are_not_called_deleted() -> None:
+    two = {**claims(), Slot(2): claim(2, volume_id=VolumeId("vol-2"))}
+    seen = healthy(
+        deleting=True,
+        recorded=None,
+        configured=None,
+        instance_pods={},
+        storage_pods={},
+        claims=two,
+        spec=SpecFacts(delete_volume=True),
+    )
+    plan = decide(seen)
+    assert plan.actions == (RemoveFinalizer(),)
+    assert "slots 0, 1, 2, 3, 4, 5 stay" in plan.sentence
+
+
 def test_deletion_protection_keeps_everything() -> None:
     seen = healthy(deleting=True, spec=SpecFacts(replicas=1, deletion_protection=True))
     plan = decide(seen)

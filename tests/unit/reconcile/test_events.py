@@ -59,3 +59,13 @@ async def test_a_problem_that_comes_back_is_told_again_once_its_event_has_expire
         await loop.step()
         for key in [key for key in world.kube.objects if key[0] is Kind.EVENT]:
             del world.kube.objects[key]
+
+
+async def test_a_lost_authority_is_not_replaced_in_silence(world: World) -> None:
+    await world.apply(replicas=1)
+    await world.settle(world.loop(), available)
+    assert isinstance(world.kube, FakeKube)
+    assert "AuthorityReplaced" not in {e["reason"] for e in world.kube.all(Kind.EVENT)}
+    await world.kube.delete(Kind.SECRET, world.namespace, "shop-ca")
+    await world.settle(world.loop(), available)
+    assert "AuthorityReplaced" in {e["reason"] for e in world.kube.all(Kind.EVENT)}

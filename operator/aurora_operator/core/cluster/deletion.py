@@ -34,8 +34,19 @@ def next_deletion(seen: ClusterObservation) -> tuple[tuple[Action, ...], str]:
     mine = _own_claims(seen) if seen.spec.delete_volume else ()
     if mine:
         return (DeleteClaims(mine),), "deleting the volume"
-    kept = "its volume is deleted" if seen.spec.delete_volume else "its volume is kept"
-    return (RemoveFinalizer(),), f"the cluster is deleted, {kept}"
+    return (RemoveFinalizer(),), f"the cluster is deleted, {_fate(seen)}"
+
+
+def _fate(seen: ClusterObservation) -> str:
+    if not seen.spec.delete_volume:
+        return "its volume is kept"
+    if seen.claims:
+        slots = ", ".join(str(slot) for slot in sorted(seen.claims))
+        return (
+            f"and the claims of slots {slots} stay: they do not tell that they are its volume. "
+            "Look at them, and delete them by hand"
+        )
+    return "its volume is deleted"
 
 
 def _own_claims(seen: ClusterObservation) -> tuple[Slot, ...]:

@@ -55,6 +55,12 @@ class EventKind(Enum):
         True,
         "No DB instance can take over yet: {0}. The volume and everything acknowledged are safe",
     )
+    AUTHORITY_REPLACED = _Kind(
+        "AuthorityReplaced",
+        True,
+        "Secret {0} was gone: the cluster has a new certificate authority. Every certificate is "
+        "made anew; clients that verify it need the new ca.crt from Secret {1}",
+    )
     STORAGE_SCALING = _Kind("StorageScaling", False, "Growing each copy's claim to {0} bytes")
     PROBLEM = _Kind("", True, "{0}")
     """Its reason is the problem's."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 
 import pytest
 
-from localkube import faults
+from localkube import cluster, faults
 from support.aurora import KIND, Aurora
+from support.checker import last_server
 from support.kube import Kube, Object
 from support.namespaces import MakeNamespace
 from support.traffic import StartTraffic
 from support.waiting import NotYet, wait_for
 
 LIMIT_SECONDS = 90.0
+NOTICE_LIMIT_SECONDS = 120.0
 
 
 def test_storage_grows(kube: Kube, shop: Aurora) -> None:
@@ -70,4 +73,22 @@ def test_a_zone_loses_power_and_writes_go_on(shop: Aurora, start_traffic: StartT
         traffic.wait_acked(off + 20, timeout_seconds=40)
     shop.wait_available(timeout_seconds=LIMIT_SECONDS)
     assert traffic.longest_outage_seconds(off, off + 20) < 3.0
+    assert not traffic.verdict()
+
+
+@pytest.mark.full
+def test_the_writers_zone_loses_power(
+    shop: Aurora, start_traffic: StartTraffic, measured: Callable[[str, float], None]
+) -> None:
+    """The writer and two copies are gone at once: a replica opens once Kubernetes has noticed."""
+    traffic = start_traffic(shop)
+    before = shop.status()
+    old = last_server(traffic.writes())
+    zone = cluster.node_of_pod(shop.namespace, before["writer"]).zone
+    assert zone is not None
+    off = time.monotonic()
+    with faults.killed_nodes(zone):
+        acked = traffic.wait_acked(off, timeout_seconds=NOTICE_LIMIT_SECONDS, not_by=old)
+        measured("writer's zone off: first acknowledged write", acked.end_seconds - off)
+    shop.wait_available(timeout_seconds=LIMIT_SECONDS)
     assert not traffic.verdict()

@@ -36,7 +36,6 @@
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/guc_hooks.h"
-#include "utils/timeout.h"
 
 /* Fields of an ErrorResponse, each ended by a zero byte; the string's own zero ends the last. */
 #define GOODBYE_FIELDS \
@@ -55,9 +54,7 @@ typedef enum CommitStage
 
 /* What the signal handlers and the transaction share. */
 static volatile sig_atomic_t stage = NOT_COMMITTING;
-static volatile sig_atomic_t cancel_dropped = false;
 static volatile sig_atomic_t end_kept = false;
-static volatile sig_atomic_t client_told = false;
 
 /* PostgreSQL's own handlers, under ours. */
 static struct sigaction next_interrupt;
@@ -72,9 +69,7 @@ static ProcessUtility_hook_type next_process_utility_hook = NULL;
 static void
 drop_or_cancel(int signal_number, siginfo_t *info, void *context)
 {
-	if (stage != NOT_COMMITTING && MyProcPid == (int) getpid())
-		cancel_dropped = true;
-	else
+	if (stage == NOT_COMMITTING || MyProcPid != (int) getpid())
 		next_interrupt.sa_handler(signal_number);
 }
 
@@ -149,13 +144,6 @@ end_commit(void)
 	stage = NOT_COMMITTING;
 	pg_compiler_barrier();
 
-	if (cancel_dropped)
-	{
-		cancel_dropped = false;
-		/* Else the next cancel would be told as this timeout. */
-		get_timeout_indicator(STATEMENT_TIMEOUT, true);
-		get_timeout_indicator(LOCK_TIMEOUT, true);
-	}
 	if (end_kept)
 	{
 		end_kept = false;
@@ -237,7 +225,7 @@ is_encrypted(Port *port)
  * Runs in a signal handler. The message goes out only while the process does nothing but wait, and
  * nothing else of it is half on its way; otherwise, and always under TLS, whose state a handler
  * must not touch, the client sees the connection end. Shutting down only the sending half lets
- * what was sent arrive.
+ * what was sent arrive, and makes a second telling say nothing.
  */
 static void
 tell_client(void)
@@ -245,10 +233,6 @@ tell_client(void)
 	static const char fields[] = GOODBYE_FIELDS;
 	char		message[1 + sizeof(uint32) + sizeof(fields)];
 	uint32		length = pg_hton32(sizeof(uint32) + sizeof(fields));
-
-	if (client_told || MyProcPort == NULL)
-		return;
-	client_told = true;
 
 	if (MyProc->syncRepState == SYNC_REP_WAITING && !is_encrypted(MyProcPort) &&
 		!pq_is_send_pending())

@@ -14,7 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq.abc import PGresult
 
 from component.guard.server import AGENT, COPY, DEADLINE_SECONDS, GuardedServer, wait_until
 from component.guard.sessions import Session
@@ -90,18 +92,40 @@ def assert_held(server: GuardedServer, name: str, number: int) -> None:
 
 
 def heard(session: Session) -> list[str]:
-    """All that the server says until the answer is complete: statuses, or SQLSTATEs."""
+    """All that the server says until the answer is complete: statuses, or SQLSTATEs.
+
+    The end of the connection is heard as a FATAL_ERROR without SQLSTATE.
+    """
     words = []
-    while result := session.pgconn.get_result():
+    while result := _next_result(session):
         sqlstate = result.error_field(DiagnosticField.SQLSTATE)
         words.append(sqlstate.decode() if sqlstate else ExecStatus(result.status).name)
     return words
 
 
+def _next_result(session: Session) -> PGresult | None:
+    wait_until("the server answers", lambda: heard_nothing(session), lambda nothing: not nothing)
+    return session.pgconn.get_result()
+
+
 def heard_nothing(session: Session) -> bool:
     """Whether the server has said nothing yet."""
-    session.pgconn.consume_input()
+    try:
+        session.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return False  # the connection has ended; the next result says so
     return bool(session.pgconn.is_busy())
+
+
+def as_superuser(server: GuardedServer, statement: str, pid: int) -> None:
+    """Do something to a backend that answers whether it was done."""
+    with server.connect(AGENT, over_tcp=False) as agent:
+        assert agent.execute(statement.encode(), [pid]).fetchone() == (True,)
+
+
+def terminate_backend(server: GuardedServer, session: Session) -> None:
+    """As an administrator ends a session."""
+    as_superuser(server, "SELECT pg_terminate_backend(%s)", session.info.backend_pid)
 
 
 class Copy:

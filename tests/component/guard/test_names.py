@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -33,10 +33,10 @@ ALTER ROLE named SET application_name = '{MEMBER}';
 
 
 @pytest.fixture
-def held(make_server: MakeServer) -> Iterator[GuardedServer]:
+def held(make_server: MakeServer) -> GuardedServer:
     server = make_server()
     start_without_quorum(server, PREPARE)
-    yield server
+    return server
 
 
 def waiter(server: GuardedServer) -> psycopg.Connection[tuple[object, ...]]:
@@ -114,6 +114,9 @@ def test_a_stream_whose_name_is_listed_later_does_not_count(
         assert_held(held, "waiter", 1)
         assert_held(held, "another", 2)
         assert streams(held)["later"] == "async"
+        if "later" in line:
+            with pytest.raises(psycopg.OperationalError, match="belongs to a copy"):
+                held.connect(CLIENT, application_name="later")
         with Copy(held, tmp_path / "copy", name="later2" if "*" in line else "LATER"):
             assert heard(session) == ["COMMAND_OK"]
 

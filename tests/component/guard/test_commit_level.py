@@ -5,6 +5,9 @@ Every way is tried on a server whose own configuration says `off`, too. Nobody i
 
 from __future__ import annotations
 
+import os
+import signal
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from component.guard.quorum import (
+    MEMBER,
+    THE_LIST,
     Copy,
+    assert_held,
     begin_insert,
     heard,
     set_list,
@@ -22,7 +28,7 @@ from component.guard.quorum import (
     wait_waiting,
     waiting,
 )
-from component.guard.server import AGENT, CLIENT, SUPERUSER, GuardedServer, wait_until
+from component.guard.server import AGENT, CLIENT, COPY, SUPERUSER, GuardedServer, wait_until
 
 MakeServer = Callable[[], GuardedServer]
 
@@ -153,24 +159,61 @@ def test_a_commit_with_remote_apply_returns_when_the_log_is_kept(
         assert heard(session) == ["COMMAND_OK"]
 
 
-def test_a_reload_with_off_in_the_file_changes_nothing(
-    make_server: MakeServer, tmp_path: Path
+def test_a_commit_with_remote_write_waits_until_the_log_is_durable(
+    make_server: MakeServer,
 ) -> None:
+    """A copy that wrote and did not fsync yet has promised nothing."""
     server = make_server()
     start_without_quorum(server)
-    session = server.connect(CLIENT, application_name="old")
-    list_line = (server.data / "postgresql.auto.conf").read_text()
-    set_list(server, list_line + "synchronous_commit = off\n")
-    server.reload()
-    wait_until(
-        "the session has reloaded",
-        lambda: session.execute("SHOW synchronous_commit").fetchone(),
-        lambda seen: seen == ("off",),
+    session = server.connect(
+        CLIENT, application_name="waiter", options="-c synchronous_commit=remote_write"
     )
     begin_insert(session, 1)
-    wait_waiting(server, "old")
-    with Copy(server, tmp_path / "copy"):
+    wait_waiting(server, "waiter")
+    with server.connect(AGENT, over_tcp=False) as agent:
+        rows = agent.execute(
+            "SELECT pg_current_wal_flush_lsn(), pg_current_wal_flush_lsn() - '0/0'"
+        )
+        here, here_bytes = rows.fetchall()[0]
+        stream = server.connect(COPY, application_name=MEMBER, replication="true").pgconn
+        stream.exec_(f"START_REPLICATION PHYSICAL {here}".encode())
+
+        def acknowledge(flushed_bytes: int) -> None:
+            positions = (int(here_bytes), flushed_bytes, 0, 0)
+            stream.put_copy_data(struct.pack("!cQQQQB", b"r", *positions, 0))
+            stream.flush()
+
+        acknowledge(1)
+        wait_until(
+            "the server has heard that the log is written",
+            lambda: agent.execute("SELECT write_lsn FROM pg_stat_replication").fetchone(),
+            lambda seen: seen == (here,),
+        )
+        assert_held(server, "waiter", 1)
+        acknowledge(int(here_bytes))
         assert heard(session) == ["COMMAND_OK"]
+
+
+RELOADED = {
+    "insert": INSERT,
+    "prepare": "BEGIN; INSERT INTO kept VALUES (1); PREPARE TRANSACTION 'p'",
+    "commit-prepared": "COMMIT PREPARED 'to-commit'",
+    "rollback-prepared": "ROLLBACK PREPARED 'to-roll-back'",
+}
+
+
+def test_a_reload_just_before_a_commit_changes_nothing(make_server: MakeServer) -> None:
+    """The only way to a lowered level without a commit in between, which would raise it."""
+    server = make_server()
+    start_without_quorum(server, PREPARE)
+    sessions = {name: server.connect(SUPERUSER, application_name=name) for name in RELOADED}
+    set_list(server, THE_LIST + "synchronous_commit = off\n")
+    for name, session in sessions.items():
+        # The signal is there before the statement is, and makes the session reload first.
+        os.kill(session.info.backend_pid, signal.SIGHUP)
+        session.pgconn.send_query(RELOADED[name].encode())
+        wait_waiting(server, name)
+    stays(lambda: set(waiting(server)), set(RELOADED))
 
 
 def test_what_a_client_sees_of_its_setting(lax_server: GuardedServer) -> None:
@@ -200,14 +243,18 @@ def test_autovacuum_does_not_wait(make_server: MakeServer, tmp_path: Path) -> No
     )
     with server.connect(AGENT, over_tcp=False) as agent:
         with Copy(server, tmp_path / "copy"):
+            agent.execute("ALTER TABLE kept SET (autovacuum_enabled = off)")
             agent.execute("INSERT INTO kept SELECT generate_series(1, 1000)")
             agent.execute("DELETE FROM kept")
+            agent.execute("ALTER TABLE kept RESET (autovacuum_enabled)")
 
-        def pages() -> tuple[object, ...] | None:
-            return agent.execute("SELECT pg_relation_size('kept')").fetchone()
+        def finished() -> tuple[object, ...] | None:
+            return agent.execute(
+                "SELECT autovacuum_count > 0 FROM pg_stat_user_tables WHERE relname = 'kept'"
+            ).fetchone()
 
-        assert pages() != (0,)
-        wait_until("the table is cleaned", pages, lambda seen: seen == (0,))
+        assert waiting(server) == []
+        wait_until("the table is cleaned", finished, lambda seen: seen == (True,))
 
 
 def test_without_the_guard_postgresql_obeys(make_server: MakeServer) -> None:

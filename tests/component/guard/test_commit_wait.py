@@ -37,14 +37,24 @@ MakeServer = Callable[[], GuardedServer]
 
 TIMEOUT_MS = 200
 STOPPED_WITHIN_SECONDS = 5.0
-RACES = 60
-RACE_WINDOW_SECONDS = 0.0015
+SIGNALS = [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGTERM)]
 
 PREPARE = """
 CREATE TABLE indexed (id int);
 ALTER TABLE indexed OWNER TO app;
 CREATE PROCEDURE insert_and_commit(n int) LANGUAGE plpgsql AS
  'BEGIN INSERT INTO kept VALUES (n); COMMIT; PERFORM pg_sleep(0); END';
+CREATE FUNCTION pg_cancel() RETURNS trigger LANGUAGE plpgsql AS
+ 'BEGIN RETURN CASE WHEN pg_cancel_backend(pg_backend_pid()) THEN NEW ELSE NEW END; END';
+CREATE FUNCTION pg_terminate() RETURNS trigger LANGUAGE plpgsql AS
+ 'BEGIN RETURN CASE WHEN pg_terminate_backend(pg_backend_pid()) THEN NEW ELSE NEW END; END';
+CREATE TABLE cancelled (id int);
+CREATE TABLE terminated (id int);
+GRANT SELECT, INSERT ON cancelled, terminated TO PUBLIC;
+CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON cancelled DEFERRABLE INITIALLY DEFERRED
+ FOR EACH ROW EXECUTE FUNCTION pg_cancel();
+CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON terminated DEFERRABLE INITIALLY DEFERRED
+ FOR EACH ROW EXECUTE FUNCTION pg_terminate();
 """
 
 
@@ -267,42 +277,62 @@ def test_two_phase_commits_and_concurrent_indexes_are_not_ended_either(
                 agent.execute("DELETE FROM kept WHERE id = 60")
 
 
+@pytest.mark.parametrize(("table", "word"), [("cancelled", "57014"), ("terminated", "57P01")])
+def test_a_signal_just_before_the_commit_aborts_it_cleanly(
+    held: GuardedServer, table: str, word: str
+) -> None:
+    """A deferred trigger sends it in its last act; PostgreSQL itself looks only in the wait."""
+    session = held.connect(CLIENT, application_name=table)
+    session.pgconn.send_query(f"INSERT INTO {table} VALUES (1)".encode())
+    assert heard(session)[0] == word
+    with held.connect(AGENT, over_tcp=False) as agent:
+        assert agent.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (0,)
+
+
 def test_signals_at_any_moment_of_a_commit(held: GuardedServer, tmp_path: Path) -> None:
+    race(held, tmp_path, rounds=60, window_seconds=0.0015)
+
+
+def test_signals_between_the_last_look_and_the_wait(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    """The moment is short, so commit_delay makes it long: PostgreSQL looks at no signal there."""
+    server = make_server()
+    start_without_quorum(server, fsync="on", commit_delay="100000", commit_siblings="0")
+    race(server, tmp_path, rounds=15, window_seconds=0.09)
+
+
+def race(server: GuardedServer, place: Path, *, rounds: int, window_seconds: float) -> None:
     """Never a success, never a row to see: aborted cleanly, or held until the quorum is there."""
     seed = int.from_bytes(os.urandom(4))
-    print(f"seed {seed}")
     chance = random.Random(seed)
     raced: dict[int, Session] = {}
-    for number in range(1000, 1000 + RACES):
-        session = held.connect(CLIENT, application_name=f"race {number}")
-        signals = chance.choice(
-            [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGTERM)]
-        )
-        pid = session.info.backend_pid
-        at = time.monotonic() + chance.uniform(0, RACE_WINDOW_SECONDS)
-        begin_insert(session, number)
+    for number in range(1000, 1000 + rounds):
+        raced[number] = server.connect(CLIENT, application_name=f"race {number}")
+        pid = raced[number].info.backend_pid
+        signals = chance.choice(SIGNALS)
+        at = time.monotonic() + chance.uniform(0, window_seconds)
+        begin_insert(raced[number], number)
         while time.monotonic() < at:
             pass
         for each in signals:
             os.kill(pid, each)
-        raced[number] = session
 
     def undecided() -> list[int]:
-        names = waiting(held)
+        names = waiting(server)
         return [n for n, s in raced.items() if f"race {n}" not in names and heard_nothing(s)]
 
     wait_until("each is aborted or waits", undecided, lambda seen: not seen)
-    waiters = {number for number in raced if f"race {number}" in waiting(held)}
+    waiters = {number for number in raced if f"race {number}" in waiting(server)}
+    print(f"seed {seed}: {len(waiters)} held, {rounds - len(waiters)} aborted")
     for number, session in raced.items():
-        assert not shown(held, number), (seed, number)
+        assert not shown(server, number), (seed, number)
         if number not in waiters:
             assert "COMMAND_OK" not in heard(session), (seed, number)
-    print(f"{len(waiters)} held, {RACES - len(waiters)} aborted")
-    with Copy(held, tmp_path / "copy"):
-        wait_until("none waits", lambda: waiting(held), lambda seen: not seen)
-    for number, session in raced.items():
-        assert shown(held, number) == (number in waiters), (seed, number)
-        session.close()
+    with Copy(server, place / "copy"):
+        wait_until("none waits", lambda: waiting(server), lambda seen: not seen)
+    for number in raced:
+        assert shown(server, number) == (number in waiters), (seed, number)
 
 
 @pytest.mark.parametrize("disturb", [nothing, cancel_backend, terminate_backend])

@@ -182,7 +182,10 @@ finishes_prepared_transaction(Node *statement)
 	return kind == TRANS_STMT_COMMIT_PREPARED || kind == TRANS_STMT_ROLLBACK_PREPARED;
 }
 
-/* COMMIT PREPARED and ROLLBACK PREPARED wait inside the statement, before any callback. */
+/*
+ * COMMIT PREPARED and ROLLBACK PREPARED wait inside the statement, before any callback. They stand
+ * alone in a transaction of their own, whose end, either way, ends the hold.
+ */
 static void
 watch_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			  ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *queryEnv,
@@ -191,22 +194,9 @@ watch_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	ProcessUtility_hook_type run =
 		next_process_utility_hook ? next_process_utility_hook : standard_ProcessUtility;
 
-	if (!finishes_prepared_transaction(pstmt->utilityStmt))
-	{
-		run(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-		return;
-	}
-
-	PG_TRY();
-	{
+	if (finishes_prepared_transaction(pstmt->utilityStmt))
 		begin_commit(COMMITTING_PREPARED);
-		run(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-	}
-	PG_FINALLY();
-	{
-		end_commit();
-	}
-	PG_END_TRY();
+	run(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 }
 
 static bool

@@ -14,6 +14,7 @@
  */
 #include "guard.h"
 
+#include "access/parallel.h"
 #include "miscadmin.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
@@ -72,6 +73,7 @@ check_application_name_is_free(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+/* A parallel worker passes through the empty default on its way to its leader's settings. */
 static bool
 check_list_stays(char **newval, void **extra, GucSource source)
 {
@@ -80,7 +82,7 @@ check_list_stays(char **newval, void **extra, GucSource source)
 	if (next_check_list && !next_check_list(newval, extra, source))
 		return false;
 
-	if (!has_list || (*newval != NULL && (*newval)[0] != '\0'))
+	if (!has_list || (*newval != NULL && (*newval)[0] != '\0') || InitializingParallelWorker)
 		return true;
 
 	GUC_check_errmsg("synchronous_standby_names cannot be emptied while the server runs");

@@ -82,6 +82,22 @@ def test_a_name_given_to_a_role_before_it_was_listed_is_not_taken(held: GuardedS
         assert session.execute("SHOW application_name").fetchone() == ("",)
 
 
+def test_a_session_whose_name_is_listed_later_goes_on(held: GuardedServer) -> None:
+    """Its parallel workers take the name over unasked; it counts for nothing as it is."""
+    with held.connect(CLIENT, application_name="later") as session:
+        session.execute("SET debug_parallel_query = on")
+        set_list(held, "synchronous_standby_names = 'ANY 1 (later)'\n")
+        held.reload()
+        wait_until(
+            "the list has changed",
+            lambda: session.execute("SHOW synchronous_standby_names").fetchone(),
+            lambda seen: seen == ("ANY 1 (later)",),
+        )
+        plan = session.execute("EXPLAIN SELECT count(*) FROM kept").fetchall()
+        assert any("Workers Planned" in str(row) for row in plan), plan
+        assert session.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+
+
 def test_a_forged_stream_is_refused(held: GuardedServer, tmp_path: Path) -> None:
     session = waiter(held)
     for name in (MEMBER, MEMBER.upper()):

@@ -3,6 +3,8 @@
  *
  * The door (door.c) keeps clients out of a server that may not answer yet, or may not answer any
  * longer: invariant I4, nobody reads a new writer before its first record is on four copies.
+ * The commit (commit.c) keeps a client from being told, or from showing anybody, what is not on
+ * four copies: invariant I7. The names (names.c) let only the copies count as copies: I1.
  * The settings (settings.c) are those by which Aurora's users and drivers know their server.
  *
  * Load it through shared_preload_libraries, before every other library: transaction callbacks run
@@ -59,6 +61,7 @@ admit_session(Port *port, int status)
 		return;
 
 	refuse_forbidden_sessions(port);
+	names_admit();
 	door_admit(port);
 }
 
@@ -72,6 +75,8 @@ _PG_init(void)
 
 	settings_init();
 	door_init(aurora_guard_door_file);
+	commit_init();
+	names_init();
 
 	next_client_authentication_hook = ClientAuthentication_hook;
 	ClientAuthentication_hook = admit_session;

@@ -29,7 +29,6 @@
 #include "postmaster/interrupt.h"
 #include "replication/walsender.h"
 #include "storage/fd.h"
-#include "tcop/tcopprot.h"
 
 #define DOOR_OPEN 'O'
 #define DOOR_SHUT "S"
@@ -86,15 +85,16 @@ door_init(const char *path)
 }
 
 /*
- * SIGHUP in a client's backend: reload, and leave if the door has been shut. die() is the handler
- * of SIGTERM; the session ends with 57P01 at its next safe point, idle or busy.
+ * SIGHUP in a client's backend: reload, and leave if the door has been shut. The session ends with
+ * 57P01 at its next safe point, idle or busy; a commit that waits for its quorum goes on waiting,
+ * and its client is told at once.
  */
 static void
 reload_or_leave(SIGNAL_ARGS)
 {
 	SignalHandlerForConfigReload(postgres_signal_arg);
 	if (!door_is_open())
-		die(SIGTERM);
+		commit_leave();
 }
 
 static bool

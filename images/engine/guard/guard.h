@@ -18,6 +18,14 @@ extern void settings_init(void);
 extern void door_init(const char *path);
 extern void door_admit(Port *port);
 
+/* commit.c */
+extern void commit_init(void);
+extern void commit_leave(void);
+
+/* names.c */
+extern void names_init(void);
+extern void names_admit(void);
+
 /* Whether the session came over the network rather than a Unix-domain socket. */
 static inline bool
 came_over_tcp(Port *port)

@@ -21,6 +21,18 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_template(tmp_path_factory.mktemp("guard"))
 
 
+@pytest.fixture(scope="module")
+def module_server(
+    template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GuardedServer]:
+    """One for all tests of a module, not started."""
+    folder = tmp_path_factory.mktemp("module")
+    shutil.copytree(template, folder / "data")
+    server = GuardedServer(folder / "data", next(_ports))
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def make_server(template: Path, tmp_path: Path) -> Iterator[MakeServer]:
     made: list[GuardedServer] = []

@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,7 @@ class GuardedServer:
         self.door.write_bytes(b"S")
         self.log = data.parent / f"log-{port}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._sessions: list[psycopg.Connection[tuple[Any, ...]]] = []
 
     def start(self, **settings: str) -> None:
         """Start and wait until the agent's role is let in, which does not depend on the door."""
@@ -135,6 +137,17 @@ class GuardedServer:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(timeout=DEADLINE_SECONDS)
         self._process = None
+        for session in self._sessions:
+            session.close()
+        self._sessions.clear()
+
+    def shut_down_fast(self) -> float:
+        """Have the postmaster end the server cleanly; returns the seconds that it took."""
+        assert self._process is not None
+        begun = time.monotonic()
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(timeout=DEADLINE_SECONDS)
+        return time.monotonic() - begun
 
     def reload(self) -> None:
         """What an agent does after it has written the byte."""
@@ -161,17 +174,22 @@ class GuardedServer:
     def connect(
         self, user: str, *, over_tcp: bool = True, **parameters: str
     ) -> psycopg.Connection[tuple[Any, ...]]:
-        """An ordinary client's connection, each statement its own transaction."""
-        wanted = make_conninfo(
-            host="127.0.0.1" if over_tcp else str(self.sockets),
-            port=self.port,
-            user=user,
-            dbname="postgres",
-            connect_timeout=10,
-            sslmode="disable",
+        """An ordinary client's connection, each statement its own transaction.
+
+        It is closed with the server, at the latest.
+        """
+        chosen = {
+            "host": "127.0.0.1" if over_tcp else str(self.sockets),
+            "port": str(self.port),
+            "user": user,
+            "dbname": "postgres",
+            "connect_timeout": "10",
+            "sslmode": "disable",
             **parameters,
-        )
-        return psycopg.connect(wanted, autocommit=True)
+        }
+        session = psycopg.connect(make_conninfo(**chosen), autocommit=True)
+        self._sessions.append(session)
+        return session
 
     def knock(self, user: str, *, over_tcp: bool = True, **parameters: str) -> Answer:
         """Send a start-up packet and read the first message of the answer."""

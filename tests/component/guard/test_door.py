@@ -157,25 +157,6 @@ def test_shutting_ends_a_client_that_does_not_read(server: GuardedServer) -> Non
     session.close()
 
 
-def test_a_commit_that_waits_for_its_quorum_is_ended_without_success(
-    make_server: MakeServer,
-) -> None:
-    server = make_server()
-    server.start(synchronous_standby_names="ANY 1 (nobody)", synchronous_commit="on")
-    server.open_door()
-    with server.connect(AGENT, over_tcp=False, options="-c synchronous_commit=local") as agent:
-        agent.execute("CREATE TABLE kept (id int)")
-        agent.execute("GRANT INSERT ON kept TO PUBLIC")
-    session = server.connect(CLIENT)
-    session.pgconn.send_query(b"INSERT INTO kept VALUES (1)")
-    wait_until("the commit waits", lambda: waits(server, "SyncRep"), lambda count: count == 1)
-    server.shut_door()
-    wait_until("it is gone", lambda: clients_inside(server), lambda seen: not seen)
-    result = session.pgconn.get_result()
-    assert result is None or result.status == psycopg.pq.ExecStatus.FATAL_ERROR
-    session.close()
-
-
 def test_a_wrong_line_in_the_configuration_does_not_hold_the_door(server: GuardedServer) -> None:
     server.open_door()
     with server.connect(CLIENT) as session:

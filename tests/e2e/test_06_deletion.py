@@ -37,8 +37,10 @@ def delete_and_wait(
     kube.delete(KIND, aurora.name, namespace=aurora.namespace)
 
     def probe() -> None:
-        if kube.find(KIND, aurora.name, aurora.namespace) is not None:
-            raise NotYet(f"the AuroraCluster is still there: {aurora.summary(aurora.status())}")
+        found = kube.find(KIND, aurora.name, aurora.namespace)
+        if found is not None:
+            summary = aurora.summary(found.get("status", {}))
+            raise NotYet(f"the AuroraCluster is still there: {summary}")
         problem = expected(remains(kube, aurora))
         if problem is not None:
             raise NotYet(problem)

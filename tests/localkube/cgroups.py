@@ -154,9 +154,14 @@ def kill_all(group: str, timeout_seconds: float = 20) -> None:
 
 
 def remove(group: str, timeout_seconds: float = 10) -> None:
-    """Remove the (empty) group with all below it."""
+    """Remove the group with all below it.
+
+    A process that was just being started when its `up` was killed may join only now: whatever is
+    found here is killed as well.
+    """
     deadline = time.monotonic() + timeout_seconds
     while paths := groups_below(group):
+        kill_all(group)
         for path in paths:
             try:
                 path.rmdir()

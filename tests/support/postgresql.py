@@ -125,6 +125,7 @@ class Copy:
             term=term,
             tls=self.tls,
             on_progress=lambda: None,
+            on_stream=lambda: None,
             peer_gates=lambda: [c.gate_endpoint for c in volume.copies if c is not self],
         )
         self.acceptor.start()

@@ -9,7 +9,7 @@ tries afterwards does not happen, as after a SIGKILL. Positions are those of ``s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -23,6 +23,7 @@ from aurora_operator.agent.storage.asks import StorageAsks
 from aurora_operator.agent.storage.birth import CopyBirth
 from aurora_operator.agent.storage.hub_end import HubEnd
 from aurora_operator.agent.storage.page_store import PageStore
+from aurora_operator.agent.storage.watch_end import WatchEnd
 from aurora_operator.agent.tier import StorageTier
 from aurora_operator.api.agent_config import AgentConfig, StoragePodAddress
 from aurora_operator.api.convert import position_to_hub
@@ -37,7 +38,7 @@ from aurora_operator.api.messages import (
     StorageStatus,
 )
 from aurora_operator.core.birth import VolumeRecord, born_record
-from aurora_operator.core.copy import StreamState, Vdl
+from aurora_operator.core.copy import Promise, StreamState, Vdl
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.names import Slot, VolumeId
 from aurora_operator.engines.postgresql.endpoint import TcpEndpoint, TlsFiles
@@ -167,15 +168,18 @@ class SmallPod:
     def hold(self, store: CopyStore) -> None:
         """This is its copy now."""
         self.store = store
+        self.hub = HubEnd(lambda: position_to_hub(self.asks.view()), self._learn)
+        self.watch = WatchEnd(lambda: self.asks.misses_writer())
         self.asks = StorageAsks(
             store=store,
             birth=cast("CopyBirth", _Quiet()),
             page_store=cast("PageStore", _Quiet()),
             tier=self._volume.tier,
             tls=TlsFiles(self._directory),
+            beat_silent_seconds=lambda: self.hub.silent_seconds,
+            on_stream=self.watch.notify,
             on_fatal=self._volume.fatal.append,
         )
-        self.hub = HubEnd(lambda: position_to_hub(self.asks.view()), self._learn)
         store.on_change(self.hub.notify)
 
     @property
@@ -196,7 +200,8 @@ class SmallPod:
     def _learn(self, beat: HubBeat) -> bool:
         if beat.vdl is not None:
             self.store.learn_vdl(Vdl(beat.term, beat.vdl))
-        return self.promised == beat.term
+        assert self.store.record is not None
+        return self.store.record.promise == Promise(beat.term, beat.attempt_id)
 
 
 class _Quiet:
@@ -283,9 +288,18 @@ class SmallClient:
 
     async def connect_hub(self, agent: AgentAddress) -> SmallSocket:
         pod = await self._reach(agent)
+        return self._connected(pod, pod.hub.serve)
+
+    async def connect_watch(self, agent: AgentAddress) -> SmallSocket:
+        pod = await self._reach(agent)
+        return self._connected(pod, pod.watch.serve)
+
+    def _connected(
+        self, pod: SmallPod, serve: Callable[[web.WebSocketResponse], Coroutine[Any, Any, None]]
+    ) -> SmallSocket:
         near, far = SmallSocket.pair(self._process.dead.is_set)
         pod.sockets.append(far)
-        task = asyncio.create_task(pod.hub.serve(cast("web.WebSocketResponse", far)))
+        task = asyncio.create_task(serve(cast("web.WebSocketResponse", far)))
         self._volume.serving.add(task)
         task.add_done_callback(self._volume.serving.discard)
         return near

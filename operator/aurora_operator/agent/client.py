@@ -178,10 +178,17 @@ class AgentClient:
 
     async def connect_hub(self, agent: AgentAddress) -> aiohttp.ClientWebSocketResponse:
         """Open the lasting connection for beats and positions; the caller closes it."""
+        return await self._connect(agent, "/v1/storage/hub")
+
+    async def connect_watch(self, agent: AgentAddress) -> aiohttp.ClientWebSocketResponse:
+        """Open the lasting connection for notes and sights; the caller closes it."""
+        return await self._connect(agent, "/v1/storage/watch")
+
+    async def _connect(self, agent: AgentAddress, path: str) -> aiohttp.ClientWebSocketResponse:
         try:
             async with asyncio.timeout(_ASK_TIMEOUT_SECONDS):
                 return await self._session.ws_connect(
-                    agent.url("/v1/storage/hub"),
+                    agent.url(path),
                     ssl=self._context,
                     server_hostname=agent.pod,
                     compress=0,

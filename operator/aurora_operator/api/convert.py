@@ -16,9 +16,11 @@ from aurora_operator.api.messages import (
     PageStoreStatus,
     PromiseAsk,
     PromiseText,
+    StandingText,
     StorageAnswer,
     StorageStatus,
     TermStartText,
+    WatchSight,
     WriterAddress,
 )
 from aurora_operator.core.birth import VolumeRecord
@@ -33,10 +35,11 @@ from aurora_operator.core.copy import (
     Vdl,
     position_of,
 )
+from aurora_operator.core.detection import Sight, Standing
 from aurora_operator.core.history import TermHistory, TermStart
 from aurora_operator.core.lsn import LOG_START
 from aurora_operator.core.members import MemberList, MemberVersion
-from aurora_operator.core.names import Identity, InstanceName
+from aurora_operator.core.names import Identity, InstanceName, Slot
 from aurora_operator.core.opening import CopyAnswer
 
 
@@ -199,6 +202,19 @@ def position_to_hub(view: CopyView) -> HubPosition:
         scl=position.scl,
         streaming=view.streaming_term is not None,
     )
+
+
+def standing_to_text(standing: Standing) -> StandingText:
+    """A standing as it travels."""
+    return StandingText(
+        name=standing.name, healthy=standing.healthy, applied_lsn=standing.applied_lsn
+    )
+
+
+def sight_from_watch(slot: Slot, message: WatchSight) -> Sight:
+    """What a copy sees; the connection says which copy."""
+    standings = tuple(Standing(s.name, s.healthy, s.applied_lsn) for s in message.standings)
+    return Sight(slot, message.misses_writer, message.sentence, standings)
 
 
 def volume_record(birth: BirthRecord, system_identifier: str | None = None) -> VolumeRecord:

@@ -181,6 +181,32 @@ class HubPosition(Message):
     streaming: bool = False
 
 
+class StandingText(Message):
+    """An instance that could open the volume, as it told a copy."""
+
+    name: InstanceName
+    healthy: bool
+    applied_lsn: LsnText | None = None
+
+
+class WatchNote(Message):
+    """Instance to storage pod, on ``/v1/storage/watch``: every half second, and on change."""
+
+    kind: Literal["note"] = "note"
+    standing: StandingText | None = None
+    """``None`` while it could not open the volume."""
+
+
+class WatchSight(Message):
+    """Storage pod to instances, on the same connection: on change and every half second."""
+
+    kind: Literal["sight"] = "sight"
+    misses_writer: bool
+    sentence: str
+    standings: tuple[StandingText, ...] = ()
+    """Instances that could open the volume and told so just now."""
+
+
 class InstanceRole(StrEnum):
     """What an instance is at the moment."""
 

@@ -24,6 +24,11 @@ from aurora_operator.core.verdicts import Proceed, Refuse
 SILENT_SECONDS: Final = 1.0
 """Silence after which a copy counts its writer as gone."""
 
+YOUNG_SECONDS: Final = 10.0
+YOUNG_SILENT_SECONDS: Final = 3.0
+"""Hold-down: a writer that was taken in less than ``YOUNG_SECONDS`` ago may be silent for longer,
+so that a network that comes and goes does not pass the volume from hand to hand."""
+
 
 class CopyState(StrEnum):
     """What a storage pod's copy is good for."""
@@ -87,6 +92,11 @@ class CopyRecord:
     scl_floor: Lsn = LOG_START
     """The log was once durable up to here: a log that ends below it was damaged (H17)."""
 
+    @property
+    def was_opened(self) -> bool:
+        """Whether any writer ever asked for a promise: formatting is term 1, which nobody owns."""
+        return self.promise.term > FORMAT_TERM
+
     def __post_init__(self) -> None:
         if self.promise.term < self.history.last.term:
             raise ValueError(
@@ -139,12 +149,20 @@ def position_of(copy: CopyView) -> Position:
     return Position(copy.identity, copy.promised_term, copy.log_term, copy.scl)
 
 
-def decide_prevote(copy: CopyView, stream: StreamState, *, up_seconds: float) -> Proceed | Refuse:
+def silence_limit_seconds(followed_seconds: float) -> float:
+    """How long a writer that was taken in so long ago may be silent (design, §5)."""
+    return SILENT_SECONDS if followed_seconds >= YOUNG_SECONDS else YOUNG_SILENT_SECONDS
+
+
+def decide_prevote(
+    copy: CopyView, stream: StreamState, *, beat_silent_seconds: float, up_seconds: float
+) -> Proceed | Refuse:
     """Rule 2, pre-vote: would this copy promise? Nothing is written.
 
     It says no while its writer streams, so that a candidate that merely lost touch cannot stop a
-    healthy writer (H11). A copy that has been up for ``up_seconds`` only follows nobody yet: the
-    writer of the term it promised gets as long as a silent one to take it in.
+    healthy writer (H11). A copy that follows nobody says no while the writer or the candidate of
+    the term it promised was heard a moment ago (``beat_silent_seconds``); and one that has been up
+    for ``up_seconds`` only gives that writer as long as a silent one to take it in.
     """
     if copy.state is not CopyState.FULL or copy.record is None:
         return Refuse(f"{copy.identity} is {copy.state}, and only a full copy has a vote")
@@ -156,8 +174,10 @@ def decide_prevote(copy: CopyView, stream: StreamState, *, up_seconds: float) ->
         case StreamState.SILENT:
             return Proceed(f"{copy.identity}: the writer has been silent for the limit")
         case StreamState.NONE:
-            if copy.record.promise.term > FORMAT_TERM and up_seconds < SILENT_SECONDS:
+            if copy.record.was_opened and up_seconds < SILENT_SECONDS:
                 return Refuse(f"{copy.identity} just came back; its writer may be well")
+            if copy.record.was_opened and beat_silent_seconds < SILENT_SECONDS:
+                return Refuse(f"{copy.identity} hears a candidate of term {copy.promised_term}")
             return Proceed(f"{copy.identity} follows no writer")
 
 

@@ -27,6 +27,7 @@ from aurora_operator.core.copy import (
     may_take_log,
     position_of,
     reportable_lsn,
+    silence_limit_seconds,
 )
 from aurora_operator.core.history import TermHistory
 from aurora_operator.core.lsn import Term
@@ -66,31 +67,48 @@ def adoption(to: Promise, terms: TermHistory, *, first_record_end: int | None = 
 )
 def test_rule_2_prevote_asks_whether_the_writer_is_gone(stream: StreamState, yes: bool) -> None:
     """Mutant 25: a lone candidate must not stop a healthy writer (H11)."""
-    verdict = decide_prevote(full(streaming=2), stream, up_seconds=60)
+    verdict = decide_prevote(full(streaming=2), stream, beat_silent_seconds=60, up_seconds=60)
     assert isinstance(verdict, Proceed) is yes
 
 
 @pytest.mark.parametrize(
-    ("promised", "up_seconds", "yes"),
+    ("promised", "up_seconds", "beat_silent_seconds", "yes"),
     [
-        pytest.param(2, 0.5, False, id="just-back"),
-        pytest.param(2, 1.0, True, id="nobody-came"),
-        pytest.param(1, 0.0, True, id="just-born"),
+        pytest.param(2, 0.5, 60, False, id="just-back"),
+        pytest.param(2, 1.0, 60, True, id="nobody-came"),
+        pytest.param(2, 60, 0.5, False, id="a-candidate-is-at-work"),
+        pytest.param(2, 60, 1.0, True, id="a-candidate-fell-silent"),
+        pytest.param(1, 0.0, 60, True, id="just-born"),
     ],
 )
-def test_rule_2_a_copy_that_just_came_back_gives_its_writer_time(
-    promised: int, up_seconds: float, yes: bool
+def test_rule_2_a_copy_that_follows_nobody_gives_the_one_it_promised_time(
+    promised: int, up_seconds: float, beat_silent_seconds: float, yes: bool
 ) -> None:
-    """It follows nobody yet; the writer of its term may be well and about to call (H11)."""
-    copy = full(promised=promised)
-    verdict = decide_prevote(copy, StreamState.NONE, up_seconds=up_seconds)
+    """Its writer may be well and about to call, or a candidate be on its way (H11)."""
+    verdict = decide_prevote(
+        full(promised=promised),
+        StreamState.NONE,
+        beat_silent_seconds=beat_silent_seconds,
+        up_seconds=up_seconds,
+    )
     assert isinstance(verdict, Proceed) is yes
+
+
+@pytest.mark.parametrize(
+    ("followed_seconds", "limit_seconds"), [(0, 3), (9.9, 3), (10, 1), (3600, 1)]
+)
+def test_a_young_writer_may_be_silent_for_longer(
+    followed_seconds: float, limit_seconds: float
+) -> None:
+    """Hold-down: a network that comes and goes does not pass the volume round."""
+    assert silence_limit_seconds(followed_seconds) == limit_seconds
 
 
 @pytest.mark.parametrize("copy", WITHOUT_SAY)
 def test_rule_2_a_copy_without_log_has_no_vote(copy: CopyView) -> None:
     """Mutant 13 (I5, H13)."""
-    assert isinstance(decide_prevote(copy, StreamState.NONE, up_seconds=60), Refuse)
+    verdict = decide_prevote(copy, StreamState.CLOSED, beat_silent_seconds=60, up_seconds=60)
+    assert isinstance(verdict, Refuse)
     assert isinstance(decide_promise(copy, promise(9)), Refuse)
     assert isinstance(decide_adoption(copy, adoption(promise(9), history((1, 0), (9, 50)))), Refuse)
     assert position_of(copy) == Position(copy.identity, None, None, None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from aurora_operator.core import copy
 from aurora_operator.core.copy import StreamState
 from aurora_operator.core.lsn import Term
 from aurora_operator.core.names import Identity
@@ -30,6 +32,7 @@ class Bench:
         self.writer = FakeWriter(directory)
         self.progress = 0
         self.peers: list[SocketEndpoint] = []
+        self.states: list[StreamState] = []
         self.acceptor = Acceptor(
             copy=self.copy,
             identity=Identity("s0_a"),
@@ -38,11 +41,15 @@ class Bench:
             term=Term(2),
             tls=None,
             on_progress=self._count,
+            on_stream=self._note_state,
             peer_gates=lambda: self.peers,
         )
 
     def _count(self) -> None:
         self.progress += 1
+
+    def _note_state(self) -> None:
+        self.states.append(self.acceptor.stream_state())
 
     async def streaming(self) -> None:
         """Start, and wait until log flows."""
@@ -238,7 +245,7 @@ async def test_a_stranger_is_never_streamed_from(bench: Bench, system: str, term
 
 async def test_h24_an_idle_writer_is_pinged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PING_SECONDS", 0.01)
-    monkeypatch.setattr(module, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(copy, "YOUNG_SILENT_SECONDS", 0.2)
     await bench.streaming()
     await until(lambda: sum(s.reply_requested for s in bench.writer.statuses) >= 5)
     assert bench.acceptor.stream_state() is StreamState.STREAMING
@@ -246,6 +253,21 @@ async def test_h24_an_idle_writer_is_pinged(bench: Bench, monkeypatch: pytest.Mo
     await until(lambda: bench.acceptor.stream_state() is StreamState.SILENT)
     bench.writer.answers_pings = True
     await until(lambda: bench.acceptor.stream_state() is StreamState.STREAMING)
+    assert bench.states[-2:] == [StreamState.SILENT, StreamState.STREAMING]
+
+
+async def test_a_pause_of_the_own_process_is_no_silence_of_the_writer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that stands still for a moment must not cost a healthy writer its term."""
+    monkeypatch.setattr(module, "PING_SECONDS", 0.02)
+    monkeypatch.setattr(copy, "YOUNG_SILENT_SECONDS", 0.2)
+    await bench.streaming()
+    time.sleep(0.5)  # noqa: ASYNC251 - the pause is the subject
+    await asyncio.sleep(0)
+    assert bench.acceptor.stream_state() is StreamState.STREAMING
+    await until(lambda: sum(s.reply_requested for s in bench.writer.statuses) >= 2)
+    assert StreamState.SILENT not in bench.states
 
 
 async def test_a_writer_that_is_silent_for_long_is_connected_to_anew(

@@ -33,6 +33,7 @@ from aurora_operator.agent.instance.restart import StoppedWriter
 from aurora_operator.agent.place import Place
 from aurora_operator.agent.tier import StorageTier
 from aurora_operator.api.messages import InstanceRole, WriterAddress
+from aurora_operator.core.detection import Standing
 from aurora_operator.core.lsn import Term
 from aurora_operator.core.names import Identity, InstanceName
 from aurora_operator.core.restart import Stopped, judge_start
@@ -67,6 +68,8 @@ class Instance:
         self.replica = Replica(machine, tier)
         self.opened: OpenedVolume | None = None
         self.opened_at: datetime | None = None
+        self.refusals = 0
+        """Attempts to open that were refused since the last one that was not."""
         self._place = place
         self._tier = tier
         self._machine = machine
@@ -88,6 +91,18 @@ class Instance:
     def term(self) -> Term | None:
         """The term of the open writer."""
         return None if self.opened is None else self.opened.promise.term
+
+    @property
+    def can_open(self) -> bool:
+        """It has a server that could become the writer: it was asked, it would try."""
+        return self.role is InstanceRole.REPLICA and self._machine.server.running
+
+    def standing(self) -> Standing | None:
+        """What the copies are told of it, if it could open the volume."""
+        if not self.can_open:
+            return None
+        healthy = self._machine.door.is_open and self.replica.streaming
+        return Standing(InstanceName(self._place.pod), healthy, self.replica.applied_lsn)
 
     def wish_open(self, reason: str) -> tuple[bool, str]:
         """Take note that this instance should open the volume; asking again is harmless."""
@@ -168,6 +183,7 @@ class Instance:
                 except OpeningRefused as error:
                     metrics.OPENINGS.labels(outcome="refused").inc()
                     log.warning("opening refused; still a replica", reason=str(error))
+                    self.refusals += 1
                     self.replica.last_refusal = str(error)
         except OpeningFailed as error:
             metrics.OPENINGS.labels(outcome="failed").inc()
@@ -203,6 +219,7 @@ class Instance:
         metrics.OPENING_SECONDS.observe(opened.seconds)
         self.opened = opened
         self.opened_at = datetime.now(UTC)
+        self.refusals = 0
         metrics.OPENINGS.labels(outcome="opened").inc()
         term = opened.promise.term
         self._say(InstanceRole.WRITER, f"the writer of term {term}")

@@ -11,6 +11,7 @@ from aurora_operator.agent.client import AgentClient
 from aurora_operator.agent.http import AgentServer, Health, Route
 from aurora_operator.agent.instance.herald import Herald
 from aurora_operator.agent.instance.lifecycle import Instance
+from aurora_operator.agent.instance.lookout import Lookout
 from aurora_operator.agent.instance.machine import Machine
 from aurora_operator.agent.instance.mark import MarkFile
 from aurora_operator.agent.place import Place
@@ -56,6 +57,7 @@ class InstancePod:
             marks=MarkFile(place.disk / "mark.json"),
             herald=herald,
         )
+        self._lookout = Lookout(self._tier, InstanceName(place.pod), self._instance)
         self._news = (place.config_file.read_bytes(), place.read_password())
         self._server_identity: tuple[str, str] | None = None
         self._pending_restart: tuple[str, ...] = ()
@@ -81,6 +83,7 @@ class InstancePod:
         self._supervisor.start("look up addresses", self._tier.keep_addresses, OnCrash.RESTART)
         self._supervisor.start("upkeep", self._upkeep, OnCrash.RESTART)
         self._supervisor.start("life", self._instance.run, OnCrash.END)
+        self._supervisor.start("lookout", self._lookout.run, OnCrash.RESTART)
 
     async def shut_down(self) -> None:
         """Orderly end: door shut, sessions and server ended, then everything is closed."""
@@ -103,7 +106,7 @@ class InstancePod:
             name=InstanceName(self._place.pod),
             role=instance.role,
             healthy=machine.door.is_open and (is_writer or streams),
-            can_open=instance.role is InstanceRole.REPLICA and machine.server.running,
+            can_open=instance.can_open,
             restartable=instance.role is InstanceRole.STOPPED,
             term=instance.term,
             applied_lsn=None if is_writer else instance.replica.applied_lsn,

@@ -32,6 +32,7 @@ from aurora_operator.api.messages import (
     WriterAddress,
 )
 from aurora_operator.core.copy import CopyView, StreamState, decide_prevote
+from aurora_operator.core.detection import misses_writer
 from aurora_operator.core.verdicts import Proceed, Refuse
 from aurora_operator.engines.postgresql.acceptor import Acceptor
 from aurora_operator.engines.postgresql.endpoint import TcpEndpoint, TlsFiles
@@ -59,14 +60,22 @@ class StorageAsks:
         page_store: PageStore,
         tier: StorageTier,
         tls: TlsFiles,
+        beat_silent_seconds: Callable[[], float],
+        on_stream: Callable[[], None],
         on_fatal: Callable[[str], None],
     ) -> None:
-        """``on_fatal`` is told when the stream ended for a reason that harms the copy."""
+        """``on_stream`` is told when the copy's view of its writer changed.
+
+        ``beat_silent_seconds`` says how long no beat of the own promise came, and ``on_fatal`` is
+        told when the stream ended for a reason that harms the copy.
+        """
         self._store = store
         self._birth = birth
         self._page_store = page_store
         self._tier = tier
         self._tls = tls
+        self._beat_silent_seconds = beat_silent_seconds
+        self._on_stream = on_stream
         self._on_fatal = on_fatal
         self._stream: _Stream | None = None
         self._owners: set[asyncio.Task[None]] = set()
@@ -87,6 +96,15 @@ class StorageAsks:
         """What the copy would say of the writer."""
         return StreamState.NONE if self._stream is None else self._stream.acceptor.stream_state()
 
+    def misses_writer(self) -> Proceed | Refuse:
+        """Whether the copy would have the volume opened anew (design, §5)."""
+        return misses_writer(
+            self.view(),
+            self.stream_state(),
+            beat_silent_seconds=self._beat_silent_seconds(),
+            up_seconds=self._up_seconds,
+        )
+
     def status_now(self) -> StorageStatus:
         """Everything for the status."""
         return status_from_view(self.view(), self.stream_state(), self._page_store.status())
@@ -105,8 +123,12 @@ class StorageAsks:
 
     async def prevote(self, ask: PrevoteAsk) -> StorageAnswer:
         """Rule 2: nothing is written."""
-        up_seconds = time.monotonic() - self._began_at
-        verdict = decide_prevote(self.view(), self.stream_state(), up_seconds=up_seconds)
+        verdict = decide_prevote(
+            self.view(),
+            self.stream_state(),
+            beat_silent_seconds=self._beat_silent_seconds(),
+            up_seconds=self._up_seconds,
+        )
         log.info(
             "pre-vote",
             candidate=ask.candidate,
@@ -147,6 +169,7 @@ class StorageAsks:
         if self._stream is not None:
             self._stream.acceptor.stop()
             self._stream = None
+            self._on_stream()
 
     async def close(self) -> None:
         """End the stream and whatever birth is under way."""
@@ -154,6 +177,10 @@ class StorageAsks:
         if self._owners:
             await asyncio.wait(self._owners)
         await self._birth.close()
+
+    @property
+    def _up_seconds(self) -> float:
+        return time.monotonic() - self._began_at
 
     def _follow(self, ask: AdoptAsk) -> None:
         stream = self._stream
@@ -170,6 +197,7 @@ class StorageAsks:
             term=ask.term,
             tls=self._tls,
             on_progress=lambda: None,  # the copy itself tells whoever listens
+            on_stream=self._on_stream,
             peer_gates=lambda: [
                 self._tier.gate(slot) for slot in self._tier.agents if slot != view.slot
             ],

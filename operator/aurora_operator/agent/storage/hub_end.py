@@ -32,7 +32,7 @@ class HubEnd:
     def __init__(
         self, position: Callable[[], HubPosition], learn: Callable[[HubBeat], bool]
     ) -> None:
-        """``learn`` takes a beat in and says whether it was of the own term."""
+        """``learn`` takes a beat in and says whether it was of the own promise."""
         self._position = position
         self._learn = learn
         self._due: set[asyncio.Event] = set()
@@ -40,7 +40,7 @@ class HubEnd:
 
     @property
     def silent_seconds(self) -> float:
-        """How long no beat of the own term came."""
+        """How long no beat came from the writer, or the candidate, of the own promise."""
         return time.monotonic() - self._heard_at
 
     def notify(self) -> None:

@@ -23,6 +23,7 @@ from aurora_operator.agent.storage.log_removal import remove_old_log
 from aurora_operator.agent.storage.mesh import run_mesh
 from aurora_operator.agent.storage.page_store import PageStore
 from aurora_operator.agent.storage.sessions import GateJudge
+from aurora_operator.agent.storage.watch_end import WatchEnd
 from aurora_operator.agent.supervisor import OnCrash, Supervisor
 from aurora_operator.agent.tier import StorageTier
 from aurora_operator.agent.tls import Certificates, PeerRole, organisation_of
@@ -38,7 +39,7 @@ from aurora_operator.api.messages import (
     PrevoteAsk,
     PromiseAsk,
 )
-from aurora_operator.core.copy import Vdl
+from aurora_operator.core.copy import Promise, Vdl
 from aurora_operator.engines.postgresql.endpoint import TlsFiles
 from aurora_operator.engines.postgresql.gate import GateServer
 from aurora_operator.engines.postgresql.settings import LOG_SOCKET_PORT
@@ -68,23 +69,27 @@ class StoragePod:
             place=place, store=self._store, page_store=self._page_store, tier=self._tier
         )
         tls = TlsFiles(place.tls)
+        self._hub = HubEnd(lambda: position_to_hub(self._asks.view()), self._learn)
+        self._watch = WatchEnd(lambda: self._asks.misses_writer())
         self._asks = StorageAsks(
             store=self._store,
             birth=self._birth,
             page_store=self._page_store,
             tier=self._tier,
             tls=tls,
+            beat_silent_seconds=self._hub_silent,
+            on_stream=self._watch.notify,
             on_fatal=self._end_in_failure,
         )
         self._gate = GateServer(source=self._store, judge=GateJudge(self._store).judge)
-        self._hub = HubEnd(lambda: position_to_hub(self._asks.view()), self._learn)
         self._server = AgentServer(
             certificates=self._certificates,
             organisation=organisation_of(config.namespace, config.cluster),
             listen=place.listen,
             routes=self._routes(),
             sockets=[
-                SocketRoute("/v1/storage/hub", frozenset({PeerRole.INSTANCE}), self._hub.serve)
+                SocketRoute("/v1/storage/hub", frozenset({PeerRole.INSTANCE}), self._hub.serve),
+                SocketRoute("/v1/storage/watch", frozenset({PeerRole.INSTANCE}), self._watch.serve),
             ],
             health=Health(live=lambda: True, ready=self._why_not_ready),
         )
@@ -148,11 +153,11 @@ class StoragePod:
                 log.info("certificates read again")
 
     def _learn(self, beat: HubBeat) -> bool:
-        """Take a beat in; true when it is of the term that this copy promised."""
+        """Take a beat in; true when it comes from the one whom this copy promised."""
         record = self._store.record
         if beat.vdl is not None:
             self._store.learn_vdl(Vdl(beat.term, beat.vdl))
-        return record is not None and record.promise.term == beat.term
+        return record is not None and record.promise == Promise(beat.term, beat.attempt_id)
 
     def _hub_silent(self) -> float:
         return self._hub.silent_seconds

@@ -16,6 +16,7 @@ from aurora_operator.core.cluster.observation import (
     PodView,
     Role,
 )
+from aurora_operator.core.detection import Standing, rank
 from aurora_operator.core.names import InstanceName
 
 WRITER_SILENCE_SECONDS: Final = 3.0
@@ -107,19 +108,16 @@ def _lives(pod: PodView | None) -> bool:
 
 
 def rank_candidates(seen: ClusterObservation) -> list[InstanceView]:
-    """Those who could open, best first: healthy, then highest applied position, then name.
-
-    The writer's own position never decides what survives; the four promises do (rule 3). The order
-    only saves the time that catching up would take.
-    """
-    able = [
-        view
+    """Those who could open, in the order in which they would stand themselves (``rank``)."""
+    able = {
+        name: view
         for name, view in seen.instances.items()
         if view.can_open
         and view.role not in {Role.STOPPED, Role.WRITER}
         and _lives_on(seen, seen.instance_pod(name))
-    ]
-    return sorted(able, key=lambda view: (not view.healthy, -(view.applied_lsn or 0), view.name))
+    }
+    standings = [Standing(v.name, v.healthy, v.applied_lsn) for v in able.values()]
+    return [able[standing.name] for standing in rank(standings)]
 
 
 def _lives_on(seen: ClusterObservation, pod: PodView | None) -> bool:

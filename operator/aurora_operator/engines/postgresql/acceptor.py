@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from aurora_operator.core.copy import SILENT_SECONDS, StreamState
+from aurora_operator.core.copy import StreamState, silence_limit_seconds
 from aurora_operator.core.lsn import Term
 from aurora_operator.core.names import Identity
 from aurora_operator.engines.postgresql import wire
@@ -55,9 +55,13 @@ class Acceptor:
         term: Term,
         tls: TlsFiles | None,
         on_progress: Callable[[], None],
+        on_stream: Callable[[], None],
         peer_gates: Callable[[], Sequence[Endpoint]] = tuple,
     ) -> None:
-        """``on_progress`` is called after every sync; ``peer_gates`` says who else has log."""
+        """``on_progress`` is called after every sync, ``on_stream`` when the stream changes state.
+
+        ``peer_gates`` says who else has log.
+        """
         self._copy = copy
         self._identity = identity
         self._system_identifier = system_identifier
@@ -65,13 +69,16 @@ class Acceptor:
         self._term = term
         self._tls = tls
         self._on_progress = on_progress
+        self._on_stream = on_stream
         self._peer_gates = peer_gates
         self._task: asyncio.Task[None] | None = None
         self._client: LogClient | None = None
         self._stopped = False
         self._streaming = False
         self._closed_by_writer = False
-        self._heard_at = time.monotonic()
+        self._began_at = time.monotonic()
+        self._heard_at = self._began_at
+        self._silent_ticks = 0
         self._sentence = f"connecting to {writer}"
 
     @property
@@ -95,7 +102,8 @@ class Acceptor:
             return StreamState.NONE
         if self._closed_by_writer:
             return StreamState.CLOSED
-        if time.monotonic() - self._heard_at >= SILENT_SECONDS:
+        limit_seconds = silence_limit_seconds(time.monotonic() - self._began_at)
+        if self._silent_ticks * PING_SECONDS >= limit_seconds:
             return StreamState.SILENT
         return StreamState.STREAMING
 
@@ -121,6 +129,35 @@ class Acceptor:
             self._task.result()
 
     async def _follow(self) -> None:
+        ticking = asyncio.create_task(self._tick(), name=f"silence of term {self._term}")
+        try:
+            await self._keep_connecting()
+        finally:
+            ticking.cancel()
+            await asyncio.wait([ticking])
+
+    async def _tick(self) -> None:
+        """Count the silence in ticks, not by the clock.
+
+        A pause of this process is one late tick, however long: it proves nothing about the writer,
+        whose words wait in the socket meanwhile.
+        """
+        while True:
+            await asyncio.sleep(PING_SECONDS)
+            before = self.stream_state()
+            self._silent_ticks += 1
+            if self.stream_state() is not before:
+                log.warning("writer is silent", writer=str(self._writer), term=self._term)
+                self._on_stream()
+
+    def _note_heard(self) -> None:
+        self._heard_at = time.monotonic()
+        was_silent = self.stream_state() is StreamState.SILENT
+        self._silent_ticks = 0
+        if was_silent:
+            self._on_stream()
+
+    async def _keep_connecting(self) -> None:
         failures = 0
         while not self._stopped:
             try:
@@ -157,7 +194,7 @@ class Acceptor:
         deadline = time.monotonic() + TERM_SECONDS
         while True:
             who = await client.identify_system()
-            self._heard_at = time.monotonic()
+            self._note_heard()
             if who.system_identifier != self._system_identifier:
                 raise wire.WireError(
                     f"{self._writer} is system {who.system_identifier}, this volume is"
@@ -184,7 +221,7 @@ class Acceptor:
             except TimeoutError:
                 self._ping(client)
                 continue
-            self._heard_at = time.monotonic()
+            self._note_heard()
             end = self._take(client, batch, term)
         return end
 
@@ -237,7 +274,8 @@ class Acceptor:
     def _note_streaming(self, term: Term) -> None:
         self._streaming = True
         self._closed_by_writer = False
-        self._heard_at = time.monotonic()
+        self._note_heard()
+        self._on_stream()
         self._sentence = f"takes log of term {term} from {self._writer}"
         log.info(
             "stream begins",
@@ -253,10 +291,13 @@ class Acceptor:
         Any other error is the word of a server that lives: a slot still taken, log removed.
         """
         heard_seconds = time.monotonic() - self._heard_at
+        was_closed = self._closed_by_writer
         if isinstance(error, wire.ServerError):
             self._closed_by_writer = error.sqlstate in wire.SERVER_ENDS
         elif isinstance(error, ConnectionError) and heard_seconds < DEAD_SECONDS:
             self._closed_by_writer = True
+        if self._closed_by_writer is not was_closed:
+            self._on_stream()
         sentence = f"no stream from {self._writer}: {error or type(error).__name__}"
         if sentence != self._sentence:
             log.warning("stream ended", writer=str(self._writer), term=self._term, error=str(error))

@@ -18,11 +18,14 @@ from typing import Final
 from aurora_operator.core.history import TermHistory, common_prefix_end
 from aurora_operator.core.lsn import FORMAT_TERM, LOG_START, Lsn, Term
 from aurora_operator.core.members import MemberList, highest
-from aurora_operator.core.names import AttemptId, Identity, Slot, VolumeId
+from aurora_operator.core.names import AttemptId, Identity, InstanceName, Slot, VolumeId
 from aurora_operator.core.verdicts import Proceed, Refuse
 
 SILENT_SECONDS: Final = 1.0
 """Silence after which a copy counts its writer as gone."""
+
+HOLD_SECONDS: Final = 0.5
+"""How long a pre-vote is kept for the candidate that got it, which will ask for a promise."""
 
 YOUNG_SECONDS: Final = 10.0
 YOUNG_SILENT_SECONDS: Final = 3.0
@@ -179,6 +182,28 @@ def decide_prevote(
             if copy.record.was_opened and beat_silent_seconds < SILENT_SECONDS:
                 return Refuse(f"{copy.identity} hears a candidate of term {copy.promised_term}")
             return Proceed(f"{copy.identity} follows no writer")
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A pre-vote that was given: to whom, and when by the copy's own steady clock."""
+
+    candidate: InstanceName
+    given_at_seconds: float
+
+
+def hold_prevote(hold: Hold | None, candidate: InstanceName, now_seconds: float) -> Hold | Refuse:
+    """Whether this candidate may have a pre-vote that the copy would give.
+
+    Two candidates that both heard four yes would take each other's promises, and leave copies
+    behind that promised the loser. So for a moment a pre-vote belongs to who got it first. Asking
+    again does not prolong it: of two that hold three each, one is first when these run out.
+    """
+    if hold is None or now_seconds - hold.given_at_seconds >= HOLD_SECONDS:
+        return Hold(candidate, now_seconds)
+    if hold.candidate == candidate:
+        return hold
+    return Refuse(f"{hold.candidate} asked a moment ago and has its turn")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aurora_operator.core.copy import CopyView, StreamState, decide_prevote
-from aurora_operator.core.lsn import Lsn
+from aurora_operator.core.lsn import SEGMENT_BYTES, Lsn
 from aurora_operator.core.names import InstanceName, Slot
 from aurora_operator.core.quorum import QuorumPolicy
 from aurora_operator.core.verdicts import Proceed, Refuse, Wait
@@ -78,9 +78,12 @@ def rank(standings: Iterable[Standing]) -> list[Standing]:
     """Best first: healthy, then the furthest applied position, then the name.
 
     The position never decides what survives; the promises do (rule 3). The order only saves the
-    time that catching up would take.
+    time that catching up would take. Positions are told now and then while the log moves on, so
+    those in one segment count as alike: else each replica would see an order of its own.
     """
-    return sorted(standings, key=lambda s: (not s.healthy, -(s.applied_lsn or 0), s.name))
+    return sorted(
+        standings, key=lambda s: (not s.healthy, -((s.applied_lsn or 0) // SEGMENT_BYTES), s.name)
+    )
 
 
 def known_standings(sights: Iterable[Sight]) -> tuple[Standing, ...]:
@@ -91,7 +94,7 @@ def known_standings(sights: Iterable[Sight]) -> tuple[Standing, ...]:
     best: dict[InstanceName, Standing] = {}
     for standing in (s for sight in sights for s in sight.standings):
         known = best.get(standing.name)
-        if known is None or rank((known, standing))[0] == standing:
+        if known is None or (known.applied_lsn or 0) < (standing.applied_lsn or 0):
             best[standing.name] = standing
     return tuple(rank(best.values()))
 

@@ -22,6 +22,7 @@ from support.small_volume import SmallVolume
 
 SHORTENED = (
     (copy, "SILENT_SECONDS", 0.0),
+    (copy, "HOLD_SECONDS", 0.0),
     (following, "BEAT_SECONDS", 0.01),
     (following, "_ATTEND_SECONDS", 0.02),
     (following, "_RETRY_SECONDS", 0.005),

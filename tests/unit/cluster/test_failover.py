@@ -19,7 +19,7 @@ from aurora_operator.core.cluster.failover import (
     rank_candidates,
 )
 from aurora_operator.core.cluster.observation import ClusterObservation, NodeView, Role
-from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.core.lsn import SEGMENT_BYTES, Lsn, Term
 from support.observations import NODES, healthy, instance, instances, name, pod, without
 
 
@@ -127,10 +127,10 @@ def test_case(case: str) -> None:
 def test_best_is_healthy_then_furthest_then_first_by_name() -> None:
     seen = answers(
         healthy(replicas=4),
-        instance(2, healthy=False, applied_lsn=Lsn(900)),
-        instance(3, applied_lsn=Lsn(700)),
-        instance(4, applied_lsn=Lsn(800)),
-        instance(5, applied_lsn=Lsn(800)),
+        instance(2, healthy=False, applied_lsn=Lsn(9 * SEGMENT_BYTES)),
+        instance(3, applied_lsn=Lsn(7 * SEGMENT_BYTES)),
+        instance(4, applied_lsn=Lsn(8 * SEGMENT_BYTES)),
+        instance(5, applied_lsn=Lsn(8 * SEGMENT_BYTES)),
     )
     assert [view.name for view in rank_candidates(seen)] == [name(n) for n in (4, 5, 3, 2)]
 

@@ -13,6 +13,7 @@ from aurora_operator.core.copy import (
     CopyState,
     CopyView,
     Follow,
+    Hold,
     LowerFloor,
     PersistHistory,
     PersistPromise,
@@ -24,6 +25,7 @@ from aurora_operator.core.copy import (
     decide_adoption,
     decide_prevote,
     decide_promise,
+    hold_prevote,
     may_take_log,
     position_of,
     reportable_lsn,
@@ -31,6 +33,7 @@ from aurora_operator.core.copy import (
 )
 from aurora_operator.core.history import TermHistory
 from aurora_operator.core.lsn import Term
+from aurora_operator.core.names import InstanceName
 from aurora_operator.core.verdicts import Proceed, Refuse
 from support.copies import (
     IDENTITIES,
@@ -92,6 +95,26 @@ def test_rule_2_a_copy_that_follows_nobody_gives_the_one_it_promised_time(
         up_seconds=up_seconds,
     )
     assert isinstance(verdict, Proceed) is yes
+
+
+@pytest.mark.parametrize(
+    ("candidate", "now_seconds", "given_at_seconds"),
+    [
+        pytest.param("a", 10.4, 10.0, id="asking-again-does-not-prolong-it"),
+        pytest.param("b", 10.4, None, id="another-has-to-wait"),
+        pytest.param("b", 10.5, 10.5, id="until-it-runs-out"),
+        pytest.param("a", 10.6, 10.6, id="then-it-may-have-it-anew"),
+    ],
+)
+def test_rule_2_a_prevote_belongs_to_one_candidate_for_a_moment(
+    candidate: str, now_seconds: float, given_at_seconds: float | None
+) -> None:
+    """Two that both hear four yes take each other's promises and strand copies (H11)."""
+    hold = hold_prevote(Hold(InstanceName("a"), 10.0), InstanceName(candidate), now_seconds)
+    if given_at_seconds is None:
+        assert isinstance(hold, Refuse)
+    else:
+        assert hold == Hold(InstanceName(candidate), given_at_seconds)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from aurora_operator.core.detection import (
     misses_writer,
     rank,
 )
+from aurora_operator.core.lsn import SEGMENT_BYTES
 from aurora_operator.core.names import InstanceName, Slot
 from aurora_operator.core.quorum import AURORA_QUORUM
 from aurora_operator.core.verdicts import Proceed, Wait
@@ -71,14 +72,20 @@ def test_a_minority_that_sees_three_copies_only_needs_all_of_them() -> None:
 def test_rank_is_health_then_position_then_name() -> None:
     ranked = rank(
         [
-            standing(4, 900, healthy=False),
-            standing(3, 100),
+            standing(4, 9 * SEGMENT_BYTES, healthy=False),
+            standing(3, SEGMENT_BYTES),
             standing(2, None),
-            standing(5, 300),
-            standing(1, 100),
+            standing(5, 3 * SEGMENT_BYTES),
+            standing(1, SEGMENT_BYTES),
         ]
     )
     assert [s.name[-1] for s in ranked] == ["5", "1", "3", "2", "4"]
+
+
+def test_positions_in_one_segment_are_alike() -> None:
+    """They move while they are told; two replicas must not see two orders."""
+    ahead, behind = standing(2, 5_000), standing(1, 4_000)
+    assert rank([ahead, behind]) == [behind, ahead]
 
 
 def test_what_copies_heard_of_an_instance_differs_and_the_furthest_counts() -> None:
@@ -88,6 +95,7 @@ def test_what_copies_heard_of_an_instance_differs_and_the_furthest_counts() -> N
         Sight(Slot(1), True, "", (standing(1, 200), standing(2, 150))),
     ]
     assert known_standings(seen) == (standing(1, 200), standing(2, 150))
+    assert known_standings([seen[0]]) == (standing(1, 100), standing(2, 150))
     assert known_standings(reversed(seen)) == known_standings(seen)
 
 
@@ -106,7 +114,7 @@ def test_what_copies_heard_of_an_instance_differs_and_the_furthest_counts() -> N
 def test_each_rank_has_its_turn(
     number: int, agreed_seconds: float, backoff_seconds: float, stands: bool
 ) -> None:
-    seen = sights(3, 6, standing(1, 300), standing(2, 200), standing(3, 100))
+    seen = sights(3, 6, standing(2, 200), standing(3, 100), standing(1, 100))
     verdict = decide_candidacy(
         standing(number).name,
         seen,

@@ -42,6 +42,8 @@ log = structlog.get_logger()
 
 _RETRY_SECONDS: Final = 0.2
 _SEND_SECONDS: Final = 2.0
+_WISH_SECONDS: Final = 1.0
+"""A wish is not repeated before: the attempt may not have begun yet on a busy machine."""
 _LOOK_SECONDS: Final = 0.05
 """How often turns are looked at while the copies agree; otherwise a change wakes the lookout."""
 
@@ -80,6 +82,7 @@ class Lookout:
         self._news = asyncio.Event()
         self._agreed_at: float | None = None
         self._alone_at: float | None = None
+        self._wished_at = float("-inf")
         self._held_back = (0, 0.0)
 
     async def run(self) -> None:
@@ -120,7 +123,8 @@ class Lookout:
             return WATCH_SECONDS
         now = time.monotonic()
         self._agreed_at = now if self._agreed_at is None else self._agreed_at
-        if self._instance.role is InstanceRole.REPLICA:
+        has_wished = now - self._wished_at < _WISH_SECONDS
+        if self._instance.role is InstanceRole.REPLICA and not has_wished:
             verdict = decide_candidacy(
                 self._name,
                 sights,
@@ -131,7 +135,7 @@ class Lookout:
             if isinstance(verdict, Proceed):
                 accepted, sentence = self._instance.wish_open(f"failover: {verdict.sentence}")
                 log.info("copies miss the writer", accepted=accepted, sentence=sentence)
-                self._agreed_at = None
+                self._wished_at = now
         return _LOOK_SECONDS
 
     def _consider_restart(self, sights: list[Sight]) -> None:

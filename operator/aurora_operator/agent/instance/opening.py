@@ -10,6 +10,7 @@ the data must be thrown away (rule 4).
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import time
 from collections.abc import Coroutine, Sequence
@@ -47,9 +48,11 @@ log = structlog.get_logger()
 
 Result = TypeVar("Result")
 
-_PREVOTE_SECONDS: Final = 10.0
+_PREVOTE_SECONDS: Final = 3.0
+"""Who is asked before the copies know that the writer is gone waits for them so long."""
 _PREVOTE_ROUND_SECONDS: Final = 1.0
 _PREVOTE_PAUSE_SECONDS: Final = 0.02
+_PREVOTE_PAUSE_SECONDS_MAX: Final = 0.2
 _STRAGGLER_SECONDS: Final = 0.05
 """How long the last members are heard after four would promise: a term must be above *all* that
 was promised, or the copy that promised higher is left out of it."""
@@ -129,6 +132,7 @@ class _Attempt:
         name = InstanceName(self._on.place.pod)
         seen = [FORMAT_TERM]
         deadline = self._started + _PREVOTE_SECONDS
+        pause_seconds = _PREVOTE_PAUSE_SECONDS
         while True:
             ask = PrevoteAsk(candidate=name, seen_term=max(seen))
 
@@ -149,7 +153,8 @@ class _Attempt:
             if time.monotonic() > deadline:
                 said = "; ".join(a.sentence for a in answers if not a.granted)
                 raise OpeningRefused(f"{verdict.sentence}: {said or 'nobody answers'}")
-            await asyncio.sleep(_PREVOTE_PAUSE_SECONDS)
+            await asyncio.sleep(random.uniform(0.5, 1.0) * pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _PREVOTE_PAUSE_SECONDS_MAX)
 
     async def gather_promises(self, term: Term) -> Choice:
         """Rules 2 and 3: four promises, then the newest log among them."""

@@ -31,8 +31,15 @@ from aurora_operator.api.messages import (
     StorageStatus,
     WriterAddress,
 )
-from aurora_operator.core.copy import CopyView, StreamState, decide_prevote
+from aurora_operator.core.copy import (
+    CopyView,
+    Hold,
+    StreamState,
+    decide_prevote,
+    hold_prevote,
+)
 from aurora_operator.core.detection import misses_writer
+from aurora_operator.core.names import InstanceName
 from aurora_operator.core.verdicts import Proceed, Refuse
 from aurora_operator.engines.postgresql.acceptor import Acceptor
 from aurora_operator.engines.postgresql.endpoint import TcpEndpoint, TlsFiles
@@ -78,6 +85,8 @@ class StorageAsks:
         self._on_stream = on_stream
         self._on_fatal = on_fatal
         self._stream: _Stream | None = None
+        self._hold: Hold | None = None
+        self._prevote_told: tuple[InstanceName, Proceed | Refuse] | None = None
         self._owners: set[asyncio.Task[None]] = set()
         self._began_at = time.monotonic()
 
@@ -129,12 +138,21 @@ class StorageAsks:
             beat_silent_seconds=self._beat_silent_seconds(),
             up_seconds=self._up_seconds,
         )
-        log.info(
-            "pre-vote",
-            candidate=ask.candidate,
-            granted=isinstance(verdict, Proceed),
-            sentence=verdict.sentence,
-        )
+        if isinstance(verdict, Proceed):
+            hold = hold_prevote(self._hold, ask.candidate, time.monotonic())
+            if isinstance(hold, Refuse):
+                verdict = hold
+            else:
+                self._hold = hold
+        told = (ask.candidate, verdict)
+        if told != self._prevote_told:  # a candidate asks again and again
+            self._prevote_told = told
+            log.info(
+                "pre-vote",
+                candidate=ask.candidate,
+                granted=isinstance(verdict, Proceed),
+                sentence=verdict.sentence,
+            )
         return self._answer(verdict)
 
     async def promise(self, ask: PromiseAsk) -> StorageAnswer:

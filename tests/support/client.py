@@ -29,6 +29,8 @@ import psycopg
 
 CONNECT_TIMEOUT_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 0.02
+PROBES_MAX: Final = 25
+"""Attempts of a probe that are under way at once."""
 TABLE: Final = "continuous"
 CREATE: Final = f"""
     CREATE TABLE IF NOT EXISTS {TABLE} (
@@ -107,11 +109,15 @@ class Session:
             )
         return self._connection
 
-    async def ask(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    async def ask(
+        self, query: str, values: tuple[Any, ...] = (), timeout_seconds: float | None = None
+    ) -> list[tuple[Any, ...]]:
         """Rows of one statement, committed; no answer in time closes the socket under it."""
+        if timeout_seconds is None:
+            timeout_seconds = self._options.statement_timeout_seconds
         connection = await self.connected()
         asking = asyncio.create_task(self._execute(connection, query, values))
-        done, _ = await asyncio.wait({asking}, timeout=self._options.statement_timeout_seconds)
+        done, _ = await asyncio.wait({asking}, timeout=timeout_seconds)
         if not done:
             _shut_socket(connection)
         return await asking
@@ -177,6 +183,47 @@ async def write(options: Options, log: Log, stop: asyncio.Event) -> None:
     await session.forget()
 
 
+async def probe(options: Options, log: Log, stop: asyncio.Event) -> None:
+    """Begin a write every so often, each on a connection of its own, until told to stop.
+
+    An attempt without an answer by its deadline is given up; others go on beside it. So the log
+    shows when the endpoint takes writes, not how long one session waits.
+    """
+    going: set[asyncio.Task[None]] = set()
+    number = 0
+    while not stop.is_set():
+        due = time.monotonic() + options.interval_seconds
+        if len(going) < PROBES_MAX:
+            number += 1
+            attempt = asyncio.create_task(_probe_once(options, log, number))
+            going.add(attempt)
+            attempt.add_done_callback(going.discard)
+        await _pause(stop, max(0.0, due - time.monotonic()))
+    await asyncio.gather(*going)
+
+
+async def _probe_once(options: Options, log: Log, number: int) -> None:
+    deadline = time.monotonic() + options.statement_timeout_seconds
+    session = Session(options)
+    sent = False
+    log.write("begin", id=number)
+    try:
+        async with asyncio.timeout(_left(deadline)):
+            await session.connected()
+        sent = True
+        rows = await session.ask(INSERT, (options.client, number), _left(deadline))
+        log.write("end", id=number, outcome="acked", server=rows[0][0])
+    except (psycopg.Error, OSError, TimeoutError) as error:
+        outcome = outcome_of(error) if sent else "failed"
+        log.write("end", id=number, outcome=outcome, why=_reason(error))
+    finally:
+        await session.forget()
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
 async def read(options: Options, log: Log, stop: asyncio.Event) -> None:
     """Read the client's rows again and again, by a new connection each time, until told to stop.
 
@@ -228,7 +275,7 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
         return
 
 
-MODES: Final = {"write": write, "read": read, "prepare": prepare, "dump": dump}
+MODES: Final = {"write": write, "probe": probe, "read": read, "prepare": prepare, "dump": dump}
 
 
 def _options(argv: list[str]) -> Options:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from localkube import cluster
 from support import client
@@ -32,6 +32,8 @@ from support.waiting import Failed, NotYet, wait_for
 
 DUMP_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 15.0
+DEADLINE_SECONDS = {"write": 3.0, "probe": 0.5, "read": 3.0, "prepare": 3.0, "dump": 3.0}
+WriteMode: TypeAlias = Literal["write", "probe"]
 StartTraffic: TypeAlias = Callable[[Aurora], "Traffic"]
 """The fixture of the end-to-end tests that starts clients and ends them with the test."""
 
@@ -60,20 +62,24 @@ class Follower:
 class Traffic:
     """One writing and one reading client against an AuroraCluster of the local Kubernetes."""
 
-    def __init__(self, aurora: Aurora, folder: Path, name: str) -> None:
+    def __init__(
+        self, aurora: Aurora, folder: Path, name: str, *, write_mode: WriteMode = "write"
+    ) -> None:
+        """``write_mode``: one session that writes, or a probe with a session for each write."""
         self.aurora = aurora
         self.name = name
+        self._write_mode = write_mode
         self._folder = folder
         self._processes: dict[str, subprocess.Popen[Any]] = {}
-        self._writes = Follower(folder / f"{name}-write.jsonl")
+        self._writes = Follower(folder / f"{name}-{write_mode}.jsonl")
         self._reads = Follower(folder / f"{name}-read.jsonl")
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
-        for mode in ("write", "read"):
+        for mode in (self._write_mode, "read"):
             (self._folder / f"{self.name}-{mode}.jsonl").unlink(missing_ok=True)
         self._once("prepare")
-        self._start("write")
+        self._start(self._write_mode)
         if self.aurora.status().get("readyReplicas"):
             self._start("read")
         self.wait_acked(time.monotonic(), timeout_seconds=10)
@@ -169,6 +175,7 @@ class Traffic:
             *("--user", secret["username"], "--dbname", secret["dbname"]),
             *("--client", self.name, "--out", out),
             *("--interval-seconds", "0.25" if reader else "0.02"),
+            *("--statement-timeout-seconds", str(DEADLINE_SECONDS[mode])),
             *("--password-file", str(password)),
         ]
 

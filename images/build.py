@@ -2,7 +2,7 @@
 
     python images/build.py engine|operator [--archive FILE] [--builder buildah|docker]
     python images/build.py component-rootfs
-    python images/build.py run-component -- pytest tests/component
+    python images/build.py run-component [--disk FOLDER] -- pytest tests/component
 
 The first prints the image's reference, a name that changes with whatever goes into it; an
 unchanged input is never built again. With --archive the image is also written to a file that
@@ -77,6 +77,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         image.add_argument("--builder", choices=("buildah", "docker"), default="buildah")
     commands.add_parser("component-rootfs", help="make the file system for component tests")
     inside = commands.add_parser("run-component", help="run a command in that file system")
+    inside.add_argument("--disk", type=Path, help="a folder of a real disk it may write into")
     inside.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND")
     return parser.parse_args(arguments)
 
@@ -88,7 +89,8 @@ def main(arguments: list[str]) -> int:
         if options.command == "component-rootfs":
             print(component.ensure_root())
         elif options.command == "run-component":
-            return component.run_inside([word for word in options.words if word != "--"])
+            words = [word for word in options.words if word != "--"]
+            return component.run_inside(words, options.disk)
         else:
             recipe = RECIPES[options.command]()
             with_builder = build_with_docker if options.builder == "docker" else build_with_buildah

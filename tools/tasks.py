@@ -24,7 +24,7 @@ from tools.venv import SetupError, environment, python
 E2E: Final = ROOT / "tests" / "e2e"
 HOST_COMPONENTS: Final = ("operator",)
 INSIDE: Final = "AURORA_TOOLS_INSIDE"
-MYPY_PACKAGES: Final = ("aurora_operator", "localkube", "support", "demo", "tools")
+MYPY_PACKAGES: Final = ("aurora_operator", "localkube", "support", "demo", "bench", "tools")
 
 
 class TaskFailed(Exception):
@@ -100,6 +100,25 @@ def component() -> None:
     for name in HOST_COMPONENTS:
         if (folder := ROOT / "tests" / "component" / name).is_dir():
             pytest("-q", folder)
+
+
+def bench_commit() -> None:
+    """What a commit costs, beside what others cost; FAST=1: a short look."""
+    _bench("commit")
+
+
+def bench_lag() -> None:
+    """How far a replica is behind; FAST=1: a short look."""
+    _bench("lag")
+
+
+def _bench(name: str) -> None:
+    """Run a benchmark on this disk; its raw rows stay in build/bench/results."""
+    disk = BUILD / "bench"
+    disk.mkdir(parents=True, exist_ok=True)
+    words = ["--fast"] if os.environ.get("FAST") else []
+    run_inside = ("images/build.py", "run-component", "--disk", disk, "--")
+    call_python(*run_inside, "python3", "-m", f"bench.{name}", *words)
 
 
 def e2e() -> None:
@@ -265,6 +284,8 @@ TASKS: Final[dict[str, Callable[[], None]]] = {
     "lint": lint,
     "unit": unit,
     "component": component,
+    "bench-commit": bench_commit,
+    "bench-lag": bench_lag,
     "e2e": e2e,
     "generate": generate,
     "check-generate": check_generate,

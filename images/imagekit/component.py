@@ -4,6 +4,9 @@ The host has neither trixie's PostgreSQL nor its Python, so the tests run where 
 in the engine image (without our wheel) plus the locked test tools. The checkout is mounted
 read-only and our package imported from it, so a change of Python code needs no build.
 
+Memory answers an fsync at once. A run that has to pay for it gets a folder of a real disk,
+``--disk FOLDER``, mounted where pods have theirs.
+
 Each run has mount, process and network namespaces of its own. The kernel takes all of it down
 with the first process, so nothing is left behind even when the run is killed, and two runs never
 fight over a port.
@@ -29,8 +32,10 @@ from imagekit.recipes import engine_runtime
 
 USER_ID = 26
 PACKAGES = "opt/tests"
+DISK = "var/lib/aurora"
 TMPFS_SIZE = "4g"
 PR_SET_PDEATHSIG = 1
+DISK_VARIABLE = "AURORA_COMPONENT_DISK"
 ENVIRONMENT = {
     "HOME": "/tmp",
     "HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis",
@@ -62,13 +67,20 @@ def _make_root(scratch: Path) -> None:
             run(["cp", "-a", f"{root}/.", scratch])
     wheels.install_into(scratch / PACKAGES, wheels.TEST_LOCK)
     shutil.rmtree(scratch / "opt/aurora")
-    for name in ("src", "tmp", "dev", "proc", "run", "var/lib/aurora"):
+    for name in ("src", "tmp", "dev", "proc", "run", DISK):
         (scratch / name).mkdir(parents=True, exist_ok=True)
 
 
-def run_inside(command: Sequence[str]) -> int:
-    """Run ``command`` in the component root, as PostgreSQL's user; return its exit code."""
+def run_inside(command: Sequence[str], disk: Path | None = None) -> int:
+    """Run ``command`` in the component root, as PostgreSQL's user; return its exit code.
+
+    It may write into ``disk``, a folder that must exist.
+    """
     root = ensure_root()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    if disk is not None:
+        shutil.chown(disk, USER_ID, USER_ID)
+        environment[DISK_VARIABLE] = str(disk.resolve())
     process = subprocess.Popen(
         [
             "unshare",
@@ -76,7 +88,7 @@ def run_inside(command: Sequence[str]) -> int:
             *("--net", "--ipc", "--uts"),
             *(sys.executable, __file__, str(root), *command),
         ],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env=environment,
         preexec_fn=_end_with_parent,
     )
     while True:
@@ -102,6 +114,8 @@ def _enter(root: Path) -> None:
         ("-t", "tmpfs", "-o", "mode=755", "tmpfs", root / "dev"),
         ("--bind", "-o", "ro", str(CHECKOUT), root / "src"),
     ]
+    if disk := os.environ.get(DISK_VARIABLE):
+        mounts.append(("--bind", disk, root / DISK))
     for words in mounts:
         run(["mount", *words])
     run(["mount", "-o", "remount,bind,ro", root / "src"])

@@ -166,8 +166,9 @@ class Pod:
 class Volume:
     """Six storage pods and any number of instances."""
 
-    def __init__(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="volume-", dir="/tmp"))
+    def __init__(self, base: Path = Path("/tmp")) -> None:
+        """``base`` is where its disks lie; a run in memory pays for no fsync."""
+        self.root = Path(tempfile.mkdtemp(prefix="volume-", dir=base))
         self.authority = Authority()
         self.storage = [
             self._pod("storage", slot, f"127.0.10.{slot + 1}") for slot in range(SLOT_COUNT)

@@ -1,10 +1,10 @@
 # An Aurora for your own Kubernetes. `make` alone lists the targets; the work is in tools/tasks.py.
 PYTHON ?= python3
 TASK := $(PYTHON) -m tools.tasks
-export LEVEL FAST KUBE ENGINE_IMAGE OPERATOR_IMAGE
+export LEVEL FAST FAULT N KUBE ENGINE_IMAGE OPERATOR_IMAGE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql test lint unit component bench-commit bench-lag e2e generate check-generate images chart cluster-up cluster-down clean
+.PHONY: help demo psql test lint unit component bench-commit bench-lag bench-failover e2e generate check-generate images chart cluster-up cluster-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ bench-commit: ## What a commit costs beside stock PostgreSQL, 15 minutes (FAST=1
 
 bench-lag: ## From acknowledged to visible on a replica (FAST=1: under a minute)
 	@$(TASK) bench-lag
+
+bench-failover: ## How long nobody writes when the writer is lost (FAULT=sigkill,cut-node N=5)
+	@$(TASK) bench-failover
 
 e2e: ## The whole on the local three-zone Kubernetes (LEVEL=full: the long tests too)
 	@$(TASK) e2e

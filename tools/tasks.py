@@ -112,6 +112,11 @@ def bench_lag() -> None:
     _bench("lag")
 
 
+def bench_failover() -> None:
+    """How long nobody writes when the writer is lost; FAULT=name,name and N=rounds choose."""
+    call_python("-m", "bench.failover")
+
+
 def _bench(name: str) -> None:
     """Run a benchmark on this disk; its raw rows stay in build/bench/results."""
     disk = BUILD / "bench"
@@ -286,6 +291,7 @@ TASKS: Final[dict[str, Callable[[], None]]] = {
     "component": component,
     "bench-commit": bench_commit,
     "bench-lag": bench_lag,
+    "bench-failover": bench_failover,
     "e2e": e2e,
     "generate": generate,
     "check-generate": check_generate,

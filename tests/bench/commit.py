@@ -129,8 +129,8 @@ def case_rows(case: Case) -> list[dict[str, Any]]:
             row["ours_of_this"] = shown(ratio_between(case.samples, OURS, arm))
             copies = 2 if arm == "two-standbys" else COPIES
             more = usage.packets / done - control.packets / max(control.transactions, 1)
-            more_bytes = (
-                usage.packet_bytes / done - control.packet_bytes / max(control.transactions, 1)
+            more_bytes = usage.packet_bytes / done - control.packet_bytes / max(
+                control.transactions, 1
             )
             row["packets_per_copy"] = round(more / copies, 2)
             row["bytes_per_copy"] = round(more_bytes / copies)

@@ -103,7 +103,9 @@ def run_pair(pool: ProcessPoolExecutor, pair: Pair, first: int, seconds: float) 
     return [1000 * (seen[row] - acknowledged[row]) for row in rows]
 
 
-def measure(pairs: dict[str, Pair], seconds: float, turns: int, raw: Path) -> dict[str, list[float]]:
+def measure(
+    pairs: dict[str, Pair], seconds: float, turns: int, raw: Path
+) -> dict[str, list[float]]:
     """Both arms in turns."""
     lags: dict[str, list[float]] = {arm: [] for arm in pairs}
     raw.unlink(missing_ok=True)
@@ -120,7 +122,9 @@ def measure(pairs: dict[str, Pair], seconds: float, turns: int, raw: Path) -> di
                 row = {"arm": arm, "turn": turn, "load": os.getloadavg()[0], "lag_ms": found}
                 with raw.open("a") as file:
                     print(json.dumps(row), file=file)
-                say(f"{arm:<15} p50 {percentile(found, 0.5):6.2f}  p99 {percentile(found, 0.99):6.2f}")
+                say(
+                    f"{arm:<15} p50 {percentile(found, 0.5):6.2f}  p99 {percentile(found, 0.99):6.2f}"
+                )
     return lags
 
 
@@ -167,7 +171,13 @@ def _line(row: dict[str, Any]) -> list[str]:
         low, high = row[f"{name}_interval_ms"]
         return f"{row[f'{name}_ms']} ({low}-{high})"
 
-    return [row["arm"], str(row["n"]), with_interval("p50"), with_interval("p99"), str(row["max_ms"])]
+    return [
+        row["arm"],
+        str(row["n"]),
+        with_interval("p50"),
+        with_interval("p99"),
+        str(row["max_ms"]),
+    ]
 
 
 def main() -> None:

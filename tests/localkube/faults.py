@@ -10,7 +10,7 @@ import signal
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from localkube import cgroups, cluster, cuts, layout, lifecycle, nodes
 from localkube.cluster import PodProcess
@@ -39,6 +39,29 @@ def kill_process(
         raise LocalKubeError(f"no process of {namespace}/{pod} matches {match!r}")
     cluster.signal_process(processes[0], number)
     return processes[0]
+
+
+@contextmanager
+def stopped_processes(processes: Iterable[PodProcess]) -> Iterator[None]:
+    """Processes that stand still (SIGSTOP) for the length of the block; the rest of the pod runs.
+
+    Some may end meanwhile, by the hand of those that run on.
+    """
+    chosen = list(processes)
+    if not chosen:
+        raise LocalKubeError("no process to stop")
+    for process in chosen:
+        _signal_if_there(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in chosen:
+            _signal_if_there(process, signal.SIGCONT)
+
+
+def _signal_if_there(process: PodProcess, number: signal.Signals) -> None:
+    with suppress(LocalKubeError):
+        cluster.signal_process(process, number)
 
 
 def freeze_pod(namespace: str, pod: str) -> None:

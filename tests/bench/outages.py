@@ -6,11 +6,11 @@ before it to the first acknowledged after it, as the client saw both.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from bench.ratios import percentile
 from support.checker import Attempt, History
 
 
@@ -52,13 +52,6 @@ def two_writers(history: History) -> int:
         for attempt in history.acked
         if attempt.server in successors
     )
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The nearest-rank percentile: a value that was measured."""
-    if not values:
-        raise ValueError("nothing was measured")
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def summary(rounds: Iterable[Round]) -> dict[str, object]:

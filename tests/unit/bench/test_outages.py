@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.outages import Round, outage_ms, percentile, summary, two_writers
+from bench.outages import Round, outage_ms, summary, two_writers
 from support.checker import Attempt, History, Outcome
 
 
@@ -37,11 +37,6 @@ def test_two_writers_are_seen_by_who_acknowledges_what_began_later() -> None:
     both = acked(4, 2.2, 2.3)
     history = History((acked(1, 0, 1), late, acked(3, 1, 2, "b"), both))
     assert two_writers(history) == 1
-
-
-@pytest.mark.parametrize(("share", "value"), [(0.5, 2), (0.95, 4), (1.0, 4), (0.01, 1)])
-def test_percentiles_are_measured_values(share: float, value: float) -> None:
-    assert percentile([4, 1, 3, 2], share) == value
 
 
 def test_a_summary_adds_up_what_went_wrong() -> None:

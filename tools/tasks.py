@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -92,14 +93,34 @@ def unit() -> None:
 def component() -> None:
     """Parts against a real PostgreSQL (in the engine image's file system) and a real API server.
 
-    The operator's tests start etcd and kube-apiserver of the local cluster, so they run outside.
+    The operator's tests start etcd and kube-apiserver of the local cluster, so they run outside,
+    and beside the others: they mostly wait. What they say comes last.
     """
     folders = [f for f in _subfolders("component") if f.name not in HOST_COMPONENTS]
     relative = [folder.relative_to(ROOT) for folder in folders]
-    call_python("images/build.py", "run-component", "--", "pytest", "-q", *relative)
-    for name in HOST_COMPONENTS:
-        if (folder := ROOT / "tests" / "component" / name).is_dir():
-            pytest("-q", folder)
+    outside = [ROOT / "tests" / "component" / name for name in HOST_COMPONENTS]
+    with tempfile.TemporaryFile() as said:
+        words = [sys.executable, "-m", "pytest", "-q", *map(str, outside)]
+        beside = subprocess.Popen(
+            words, cwd=ROOT, env=environment(), stdout=said, stderr=subprocess.STDOUT
+        )
+        try:
+            complaint = _attempt(
+                lambda: call_python(
+                    "images/build.py", "run-component", "--", "pytest", "-q", *relative
+                )
+            )
+            code = beside.wait()
+        except BaseException:
+            beside.terminate()
+            beside.wait()
+            raise
+        said.seek(0)
+        say(said.read().decode(errors="replace"))
+    if complaint:
+        raise TaskFailed(complaint)
+    if code != 0:
+        raise TaskFailed(f"{' '.join(words)} ended with {code}")
 
 
 def bench_commit() -> None:

@@ -157,6 +157,14 @@ class Traffic:
         ids: list[int] = json.loads(text.splitlines()[-1])["ids"]
         return ids
 
+    def takes_writes(self, host: str) -> bool:
+        """Whether the instance at an address does what only a writer can."""
+        argv = cluster.client_command(*self._argv("prepare", "-", host=host))
+        done = subprocess.run(
+            argv, env=_environment(), capture_output=True, timeout=10, check=False
+        )
+        return done.returncode == 0
+
     def longest_outage_seconds(self, since: float, until: float) -> float:
         """The longest time without an acknowledged write in a window."""
         return longest_outage_seconds(self.writes(), since, until)

@@ -16,7 +16,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ from bench.report import markdown
 from localkube import cluster, faults
 from support.aurora import Aurora
 from support.checker import Outcome
-from support.install import NAMESPACE, build_images, install_chart, load_images
+from support.install import build_images, install_chart, load_images, operator_away
 from support.kube import Kube, local_kube
 from support.namespaces import create_namespace, remove_namespaces
 from support.traffic import Traffic
@@ -148,7 +148,7 @@ def strike_once(kube: Kube, aurora: Aurora, name: str, number: int) -> Round:
         Traffic(aurora, folder, f"s_{label}") as session,
     ):
         probe.wait_acked(time.monotonic() + BASELINE_SECONDS, timeout_seconds=GIVE_UP_SECONDS)
-        with _operator_away(kube, away=name.endswith(WITHOUT_OPERATOR)):
+        with operator_away(kube) if name.endswith(WITHOUT_OPERATOR) else nullcontext():
             moment = time.monotonic()
             with fault.strike(scene):
                 other = old if fault.moves else None
@@ -195,31 +195,6 @@ def settle(aurora: Aurora) -> None:
 
     wait_for("a settled cluster", probe, timeout_seconds=2 * CALM_SECONDS)
     aurora.wait_available(replicas=REPLICAS)
-
-
-@contextmanager
-def _operator_away(kube: Kube, *, away: bool) -> Iterator[None]:
-    """No operator runs within the block."""
-    if not away:
-        yield
-        return
-    _scale_operator(kube, 0)
-    try:
-        yield
-    finally:
-        _scale_operator(kube, 2)
-
-
-def _scale_operator(kube: Kube, replicas: int) -> None:
-    deployment = "deployment/aurora-operator"
-    kube.run("scale", deployment, "--namespace", NAMESPACE, f"--replicas={replicas}")
-
-    def probe() -> None:
-        pods = kube.list("pods", NAMESPACE, "app.kubernetes.io/name=aurora-operator")
-        if len(pods) != replicas:
-            raise NotYet(f"{len(pods)} operator pods")
-
-    wait_for(f"{replicas} operator pods", probe, timeout_seconds=60)
 
 
 def _address(aurora: Aurora, pod: str) -> str:

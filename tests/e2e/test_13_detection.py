@@ -1,17 +1,16 @@
-"""Failover without the operator, and without Kubernetes: the copies and the replicas do it alone."""
+"""Failover without the operator and without Kubernetes: copies and replicas do it alone."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
 from localkube import cluster, faults
 from support.aurora import Aurora
 from support.checker import last_server
-from support.install import NAMESPACE
+from support.install import operator_away
 from support.kube import Kube
 from support.opening import openings
 from support.traffic import StartTraffic, Traffic
@@ -20,30 +19,7 @@ from support.waiting import NotYet, wait_for
 GIVE_UP_SECONDS = 60.0
 LIMIT_SECONDS = 5.0
 SILENT_LIMIT_SECONDS = 10.0
-OPERATOR_PODS = "app.kubernetes.io/name=aurora-operator"
 POSTMASTER = r"(^|/)postgres\b.* -D|^postgres$"
-
-
-@contextmanager
-def without_operator(kube: Kube) -> Iterator[None]:
-    """No operator runs within the block."""
-
-    def scale(replicas: int) -> None:
-        words = ("scale", "deployment/aurora-operator", "--namespace", NAMESPACE)
-        kube.run(*words, f"--replicas={replicas}")
-
-        def probe() -> None:
-            pods = kube.list("pods", NAMESPACE, OPERATOR_PODS)
-            if len(pods) != replicas:
-                raise NotYet(f"{len(pods)} pods of the operator")
-
-        wait_for(f"{replicas} pods of the operator", probe, timeout_seconds=60)
-
-    scale(0)
-    try:
-        yield
-    finally:
-        scale(2)
 
 
 def kill_server(aurora: Aurora, writer: str) -> None:
@@ -67,7 +43,7 @@ def test_a_killed_writer_is_replaced_with_no_operator(
     traffic = start_traffic(shop)
     before = shop.status()
     old = last_server(traffic.writes())
-    with without_operator(kube):
+    with operator_away(kube):
         traffic.wait_acked(time.monotonic(), timeout_seconds=LIMIT_SECONDS)
         moment = time.monotonic()
         strike(shop, before["writer"])

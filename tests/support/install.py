@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from localkube import cluster
 from support.kube import CallFailed, Kube
-from support.waiting import Failed
+from support.waiting import Failed, NotYet, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "aurora-operator"
@@ -101,3 +103,25 @@ def _forget_interrupted(kube: Kube) -> None:
 def uninstall_chart(kube: Kube) -> None:
     """Remove the operator; clusters and CRD stay."""
     kube.run_helm(*("uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait"))
+
+
+@contextmanager
+def operator_away(kube: Kube) -> Iterator[None]:
+    """No operator runs within the block; afterwards both do again."""
+    _scale_operator(kube, 0)
+    try:
+        yield
+    finally:
+        _scale_operator(kube, 2)
+
+
+def _scale_operator(kube: Kube, replicas: int) -> None:
+    words = ("scale", f"deployment/{RELEASE}", "--namespace", NAMESPACE)
+    kube.run(*words, f"--replicas={replicas}")
+
+    def probe() -> None:
+        pods = kube.list("pods", NAMESPACE, f"app.kubernetes.io/instance={RELEASE}")
+        if len(pods) != replicas:
+            raise NotYet(f"{len(pods)} pods of the operator")
+
+    wait_for(f"{replicas} pods of the operator", probe, timeout_seconds=60)

@@ -269,13 +269,16 @@ class _Attempt:
         )
 
     async def adopt_and_open(self, facts: WriterFacts) -> OpenedVolume:
-        """Rules 5 and 6: copies adopt; clients come in once four hold the term's first record."""
+        """Rules 5 and 6: copies adopt; clients come in once four hold the term's first record.
+
+        Roles and database are looked at meanwhile, behind the shut door.
+        """
         assert self._following is not None
         self._following.follow(facts, self._known)
-        async with asyncio.timeout(_OPEN_SECONDS):
+        async with asyncio.timeout(_OPEN_SECONDS), asyncio.TaskGroup() as both:
+            both.create_task(self._on.machine.ensure_database_objects(), name="roles and database")
             opened = await self._following.wait_open(facts.first_record_end)
             self._step("durable", sentence=opened.sentence)
-            await self._on.machine.ensure_database_objects()
         self._step("roles and database are in place")
         self._write_mark(opened=True)
         self._on.machine.open_door()

@@ -31,6 +31,9 @@ from aurora_operator.api.messages import (
     AdoptAsk,
     BirthRecord,
     HubBeat,
+    InstanceAnswer,
+    InstanceStatus,
+    OpenAsk,
     PageStoreStatus,
     PrevoteAsk,
     PromiseAsk,
@@ -47,7 +50,7 @@ from support.copies import IDENTITIES, at
 from support.crash import QuickFiles
 
 if TYPE_CHECKING:
-    from support.small_machine import SmallMachine
+    from support.small_machine import SmallInstance, SmallMachine
 
 BORN_BYTES: Final = 100
 """How much log of term 1 a new volume has."""
@@ -70,6 +73,10 @@ class Process:
         """A dead process does nothing."""
         if self.dead.is_set():
             raise Killed
+
+    def kill_after_more(self, steps: int) -> None:
+        """Let it die after that many steps from now on."""
+        self._kill_after = len(self.steps) + steps
 
     def did(self, step: str) -> None:
         """Something was done; this may have been the last thing."""
@@ -198,6 +205,7 @@ class SmallPod:
             socket.cut()
 
     def _learn(self, beat: HubBeat) -> bool:
+        self.asks.hear_consent(beat)
         if beat.vdl is not None:
             self.store.learn_vdl(Vdl(beat.term, beat.vdl))
         assert self.store.record is not None
@@ -219,6 +227,7 @@ class SmallVolume:
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.record = VolumeRecord(VolumeId("volume"), IDENTITIES)
         self.machines: dict[str, SmallMachine] = {}
+        self.instances: dict[str, SmallInstance] = {}
         self.acceptors: list[SmallAcceptor] = []
         self.dry: set[int] = set()
         """Slots that get no log at the moment."""
@@ -303,6 +312,25 @@ class SmallClient:
         self._volume.serving.add(task)
         task.add_done_callback(self._volume.serving.discard)
         return near
+
+    async def fetch_instance_status(
+        self, agent: AgentAddress, timeout_seconds: float = 1.0
+    ) -> InstanceStatus:
+        return (await self._reach_instance(agent)).status()
+
+    async def open(self, agent: AgentAddress, ask: OpenAsk) -> InstanceAnswer:
+        one = await self._reach_instance(agent)
+        accepted, sentence = one.life.wish_open(ask.reason)
+        await self._process.did_by_asking(f"open {agent.pod}")
+        return InstanceAnswer(accepted=accepted, sentence=sentence, status=one.status())
+
+    async def _reach_instance(self, agent: AgentAddress) -> SmallInstance:
+        await self._process.alive()
+        await asyncio.sleep(0)
+        one = self._volume.instances.get(agent.pod)
+        if one is None or one.process.dead.is_set():
+            raise AgentUnreachable(agent.pod, "it is away")
+        return one
 
     async def _reach(self, agent: AgentAddress) -> SmallPod:
         await self._process.alive()

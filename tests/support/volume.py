@@ -47,6 +47,8 @@ PASSWORD = "correct horse battery staple"
 BOOT = "import sys; from aurora_operator.cli.agent import main; sys.exit(main(sys.argv[1:]))"
 
 _LINES_SHOWN = 80
+_NUMBERS = range(1, 10)
+"""Instances that an instance may know of; one that is not there does not answer."""
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -115,6 +117,9 @@ class Pod:
             "--listen": self.ip,
         }
         arguments = [str(part) for pair in options.items() for part in pair]
+        if self.kind == "instance":
+            peers = {_name("instance", n): _instance_ip(n) for n in _NUMBERS}
+            arguments += [f"--peer={pod}={ip}" for pod, ip in peers.items() if pod != self.name]
         with self.log_file.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", BOOT, self.kind, *arguments, "--without-kubernetes"],
@@ -263,7 +268,7 @@ class Volume:
 
     def add_instance(self, number: int, *, uid: str = "") -> Pod:
         """A new instance pod with an empty cache."""
-        pod = self._pod("instance", number, f"127.0.20.{number}", uid)
+        pod = self._pod("instance", number, _instance_ip(number), uid)
         self.instances[number] = pod
         pod.start()
         return pod
@@ -346,12 +351,20 @@ class Volume:
         return (await self.storage_status(pod)).page_store.running
 
     def _pod(self, kind: str, number: int, ip: str, uid: str = "") -> Pod:
-        name = f"{CLUSTER}-{kind}-{number}"
+        name = _name(kind, number)
         home = self.root / name
         for part in ("disk", "run"):
             (home / part).mkdir(parents=True)
         self.authority.issue(home / "tls", kind, name, ip=ip)
         return Pod(kind, name, ip, home, uid or f"uid-{name}-{time.monotonic_ns()}")
+
+
+def _name(kind: str, number: int) -> str:
+    return f"{CLUSTER}-{kind}-{number}"
+
+
+def _instance_ip(number: int) -> str:
+    return f"127.0.20.{number}"
 
 
 def _signal(process: int, number: signal.Signals) -> None:

@@ -15,8 +15,10 @@ from aurora_operator.agent.instance import (
     opening,
     replica,
     restart,
+    switchover,
 )
 from aurora_operator.core import copy
+from aurora_operator.core import switchover as core_switchover
 from support.small_machine import end_tasks
 from support.small_volume import SmallVolume
 
@@ -40,6 +42,10 @@ SHORTENED = (
     (restart, "_LOOK_SECONDS", 0.01),
     (restart, "_HURRIED_LOOK_SECONDS", 0.005),
     (restart, "_OPEN_SECONDS", 0.1),
+    (core_switchover, "STRANDED_HOLD_SECONDS", 0.0),
+    (switchover, "TARGET_SILENT_SECONDS", 0.02),
+    (switchover, "_TARGET_PERIOD_SECONDS", 0.005),
+    (switchover, "_STRANDED_PERIOD_SECONDS", 0.01),
 )
 
 

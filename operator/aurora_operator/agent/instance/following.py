@@ -37,7 +37,7 @@ from aurora_operator.core.copy import CopyView, Position, Promise
 from aurora_operator.core.following import AskAdopt, AskPromise, Leave, WriterFacts, next_for_copy
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.members import MemberList
-from aurora_operator.core.names import Identity, Slot
+from aurora_operator.core.names import Identity, InstanceName, Slot
 from aurora_operator.core.opening import Opened
 from aurora_operator.core.quorum import AURORA_QUORUM
 from aurora_operator.volume.hub import Hub
@@ -70,6 +70,9 @@ class Following:
         self.superseded = asyncio.Event()
         """Three members promised a higher term."""
         self.hub: Hub | None = None
+        self.successor: InstanceName | None = None
+        """To whom this writer hands over; its door stays shut meanwhile."""
+        self._consents = False
         self._changed = asyncio.Condition()
         self._attendants = [
             Attendant(self, slot, agent, members.identities[slot])
@@ -137,7 +140,18 @@ class Following:
 
     def beat(self) -> HubBeat:
         """What every gate is told now."""
-        return HubBeat(term=self.promise.term, attempt_id=self.promise.attempt_id, vdl=self.vdl)
+        return HubBeat(
+            term=self.promise.term,
+            attempt_id=self.promise.attempt_id,
+            vdl=self.vdl,
+            consents_to=self.successor if self._consents else None,
+        )
+
+    def consent(self, consents: bool) -> None:
+        """Tell the copies that the successor may open the volume, or no longer (rule 2)."""
+        self._consents = consents
+        for attendant in self._attendants:
+            attendant.beat_due.set()
 
     @property
     def durable(self) -> DurablePoint | None:

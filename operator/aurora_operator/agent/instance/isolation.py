@@ -46,6 +46,11 @@ async def shut_while_cut_off(following: Following, machine: Machine) -> None:
                 term=following.promise.term,
             )
             machine.shut_door()
-        if lonely_checks == 0 and not machine.door.is_open and not following.superseded.is_set():
+        if (
+            lonely_checks == 0
+            and not machine.door.is_open
+            and not following.superseded.is_set()
+            and following.successor is None
+        ):
             log.info("three members answer again; the door opens", term=following.promise.term)
             machine.open_door()

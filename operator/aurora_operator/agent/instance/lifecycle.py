@@ -9,6 +9,7 @@ leave a wish here.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from aurora_operator.agent.instance.opening import (
 )
 from aurora_operator.agent.instance.replica import CannotFollow, Replica
 from aurora_operator.agent.instance.restart import StoppedWriter
+from aurora_operator.agent.instance.switchover import Switchovers
 from aurora_operator.agent.place import Place
 from aurora_operator.agent.tier import StorageTier
 from aurora_operator.api.messages import InstanceRole, WriterAddress
@@ -70,6 +72,7 @@ class Instance:
         self.opened_at: datetime | None = None
         self.refusals = 0
         """Attempts to open that were refused since the last one that was not."""
+        self.switchovers = Switchovers(machine, tier.client, herald.find_peers)
         self._place = place
         self._tier = tier
         self._machine = machine
@@ -232,7 +235,7 @@ class Instance:
             shut_while_cut_off(opened.following, self._machine), name="guard the door"
         )
         try:
-            await self._while_server_runs(opened.following.superseded.wait())
+            await self._while_server_runs(self.switchovers.serve(opened.following, time.monotonic()))
             sentence = f"three members promised a term above {term}: standing down"
             log.warning("standing down", term=term, reason=sentence)
             self._say(InstanceRole.STARTING, sentence)

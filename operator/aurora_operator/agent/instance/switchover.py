@@ -101,7 +101,7 @@ class Switchovers:
             return True, f"a switchover is under way: {last.sentence}"
         if last is not None and last.wish.request == wish.request:
             return False, last.sentence
-        self._last = _Outcome(wish)
+        self._last = _Outcome(wish, None if wish.to is None else InstanceName(wish.to.pod))
         self._wished.set()
         return True, "it hands over"
 

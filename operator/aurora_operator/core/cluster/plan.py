@@ -12,15 +12,18 @@ from typing import Final
 
 from aurora_operator.core.cluster import volume_record
 from aurora_operator.core.cluster.actions import (
+    AcceptSwitchover,
     Action,
     AddFinalizer,
     AnnotateClaim,
+    AskHandOver,
     AskOpen,
     AskRestart,
     CreateClaim,
     CreateInstance,
     CreateStoragePod,
     DeletePod,
+    EndSwitchover,
     EnsureSupport,
     ExpandClaim,
     FillCopies,
@@ -34,6 +37,7 @@ from aurora_operator.core.cluster.deletion import next_deletion
 from aurora_operator.core.cluster.events import EventKind, Note
 from aurora_operator.core.cluster.failover import (
     WRITER_SILENCE_SECONDS,
+    HandOverAt,
     OpenAt,
     Opening,
     Replace,
@@ -58,6 +62,13 @@ from aurora_operator.core.cluster.placement import place_slots
 from aurora_operator.core.cluster.problems import input_problems, pod_problems
 from aurora_operator.core.cluster.rollout import next_outdated, stuck_outdated
 from aurora_operator.core.cluster.scaling import scale_instances
+from aurora_operator.core.cluster.switchover import (
+    Accept,
+    HandOver,
+    Over,
+    Refused,
+    next_switchover_step,
+)
 from aurora_operator.core.cluster.volume_record import Contradiction, NoVolume
 from aurora_operator.core.names import SLOT_COUNT, InstanceName, Slot
 
@@ -278,6 +289,8 @@ def plan_opening(seen: ClusterObservation) -> tuple[Opening, Action | None]:
     match opening:
         case OpenAt(instance, reason):
             return opening, AskOpen(instance, reason)
+        case HandOverAt(writer, to, request, reason):
+            return opening, AskHandOver(writer, to, request, reason)
         case RestartAt(instance, reason):
             return opening, AskRestart(instance, reason)
         case Replace(instance):
@@ -294,6 +307,7 @@ def _plan_instances(draft: _Draft) -> None:
         # First of all: an outage counts in milliseconds, everything else can wait for it.
         draft.actions.insert(0, action)
     draft.notes += opening_notes(seen, opening)
+    _plan_switchover(draft, opening)
     protected = {view.name for view in seen.instances.values() if view.role is Role.OPENING}
     if isinstance(opening, WriterOpen):
         protected.add(opening.writer)
@@ -324,6 +338,28 @@ def _plan_instances(draft: _Draft) -> None:
             draft.say(f"{serving_copies(seen)} of 6 copies follow the writer", WORKING_SECONDS)
 
 
+def _plan_switchover(draft: _Draft, opening: Opening) -> None:
+    """What a person asked for by annotation."""
+    step = next_switchover_step(draft.seen, opening)
+    match step:
+        case Accept(to, term):
+            draft.actions.append(AcceptSwitchover(to, term))
+            draft.say(f"switching over to {to}", 0.0)
+        case HandOver(writer, to, request):
+            draft.actions.insert(0, AskHandOver(writer, to, request, "a switchover was asked for"))
+            kind = _failover_kind(draft.seen, writer, to)
+            draft.notes.append(Note(kind, (to,), key=str(draft.seen.remembered.term or 0)))
+            draft.say(f"switching over to {to}", OPENING_SECONDS)
+        case Over():
+            draft.actions.append(EndSwitchover())
+        case Refused(to, reason):
+            draft.actions.append(EndSwitchover())
+            key = str(draft.seen.resource_version)
+            draft.notes.append(Note(EventKind.SWITCHOVER_REFUSED, (to, reason), key=key))
+        case None:
+            pass
+
+
 def opening_notes(seen: ClusterObservation, opening: Opening) -> list[Note]:
     """The events that a change of writer tells."""
     before, term = seen.remembered.writer, seen.remembered.term or 0
@@ -339,6 +375,8 @@ def opening_notes(seen: ClusterObservation, opening: Opening) -> list[Note]:
             return []
         case OpenAt(instance) if before is not None and instance != before:
             return [Note(_failover_kind(seen, before, instance), (instance,), key=str(term))]
+        case HandOverAt(writer, to):
+            return [Note(_failover_kind(seen, writer, to), (to,), key=str(term))]
         case RestartAt(instance):
             return [Note(EventKind.INSTANCE_RESTARTED, (instance,), key=str(term))]
         case Replace(instance, reason):

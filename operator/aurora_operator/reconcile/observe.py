@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from aurora_operator.api import labels
 from aurora_operator.api.agent_config import AgentConfig
 from aurora_operator.api.cluster import AuroraCluster
+from aurora_operator.core.cluster.draining import storage_pods_to_keep
 from aurora_operator.core.cluster.failover import open_writer
 from aurora_operator.core.cluster.observation import (
     ClaimView,
@@ -149,7 +150,7 @@ class Observer:
         observation = await self._listen(self._look(manifest, cluster, context, read), addresses)
         return Sight(
             observation=observation,
-            context=context,
+            context=replace(context, storage_pods_to_keep=storage_pods_to_keep(observation)),
             cluster=cluster,
             manifest=manifest,
             agents=self._memory.agents,

@@ -183,7 +183,12 @@ async def begin_and_hold(
     await session.execute("SELECT txid_current()")
     answer = await hand_over(volume, writer, replica)
     assert answer.accepted, answer.sentence
+    await wait_until("it has begun", lambda: is_shut(volume, writer), 5)
     return session
+
+
+async def is_shut(volume: Volume, pod: Pod) -> bool:
+    return not (await volume.instance_status(pod)).door_open
 
 
 async def test_a_target_that_dies_in_the_middle_lets_the_writer_go_on(healthy: Volume) -> None:
@@ -251,13 +256,18 @@ async def test_a_switchover_without_a_quorum_is_not_begun(healthy: Volume) -> No
             pod.freeze()
         try:
 
-            async def refused() -> bool:
-                await hand_over(healthy, writer, replica)
-                status = await healthy.instance_status(writer)
-                told = status.hand_over
-                return told is not None and not told.running and "not begun" in told.sentence
+            async def three_are_silent() -> bool:
+                copies = (await healthy.instance_status(writer)).copies
+                return sum(not copy.reachable for copy in copies) == 3
 
-            await wait_until("it is not begun", refused, 20)
+            async def not_begun() -> bool:
+                told = (await healthy.instance_status(writer)).hand_over
+                return told is not None and not told.running and "3 copies" in told.sentence
+
+            await wait_until("three copies are silent", three_are_silent, 20)
+            answer = await hand_over(healthy, writer, replica)
+            assert answer.accepted, answer.sentence
+            await wait_until("it is not begun", not_begun, 10)
             assert await (await session.execute("SELECT 1")).fetchone() == (1,)
         finally:
             for pod in healthy.storage[:3]:

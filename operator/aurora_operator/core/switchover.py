@@ -127,7 +127,9 @@ def choose_target(
     return min(close, key=lambda p: (not p.opening, -(p.applied_lsn or 0), p.name))
 
 
-def next_state(state: SwitchoverState, facts: SwitchoverFacts, state_seconds: float) -> Moved | None:
+def next_state(
+    state: SwitchoverState, facts: SwitchoverFacts, state_seconds: float
+) -> Moved | None:
     """Where the switchover goes from ``state``, in which it has been so long; ``None``: it stays.
 
     Three higher promises end it in every state: the writer is superseded, whoever did it.

@@ -99,9 +99,7 @@ async def test_a_switchover_by_annotation_is_carried_out_once(world: World) -> N
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-async def test_an_operator_that_starts_anew_repeats_no_switchover(
-    world: World, steps: int
-) -> None:
+async def test_an_operator_that_starts_anew_repeats_no_switchover(world: World, steps: int) -> None:
     await world.apply(replicas=2)
     loop = world.loop()
     await world.settle(loop, available)

@@ -235,7 +235,8 @@ class Instance:
             shut_while_cut_off(opened.following, self._machine), name="guard the door"
         )
         try:
-            await self._while_server_runs(self.switchovers.serve(opened.following, time.monotonic()))
+            serving = self.switchovers.serve(opened.following, time.monotonic())
+            await self._while_server_runs(serving)
             sentence = f"three members promised a term above {term}: standing down"
             log.warning("standing down", term=term, reason=sentence)
             self._say(InstanceRole.STARTING, sentence)

@@ -275,9 +275,7 @@ class _Run:
     async def _look(self) -> None:
         """What the state waits for."""
         following, sql = self._following, self._machine.sql
-        facts = replace(
-            self._facts, superseded=following.superseded.is_set(), vdl=following.vdl
-        )
+        facts = replace(self._facts, superseded=following.superseded.is_set(), vdl=following.vdl)
         if self._state is SwitchoverState.DRAINING:
             facts = replace(facts, sessions=await sql.end_idle_sessions())
         elif self._state is SwitchoverState.ENDING:

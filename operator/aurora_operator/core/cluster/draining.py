@@ -22,9 +22,7 @@ KEEP_WHILE_DRAINED: Final = SLOT_COUNT - 2
 
 def storage_pods_to_keep(seen: ClusterObservation) -> int:
     """What the budget of the storage pods demands now."""
-    waiting = [
-        slot for slot, pod in seen.storage_pods.items() if pod.node is None and pod.waiting
-    ]
+    waiting = [slot for slot, pod in seen.storage_pods.items() if pod.node is None and pod.waiting]
     writer = open_writer(seen)
     if len(waiting) != 1 or writer is None or writer.copies_streaming < KEEP:
         return KEEP

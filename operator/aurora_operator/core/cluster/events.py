@@ -50,7 +50,7 @@ class EventKind(Enum):
     SWITCHOVER_REFUSED = _Kind(
         "SwitchoverRefused",
         True,
-        "Cannot switch over to {0}: {1}. The writer serves as before; ask again when that is solved",
+        "Cannot switch over to {0}: {1}. The writer serves as before",
     )
     PREVIOUS_PRIMARY = _Kind(
         "PreviousPrimaryPromoted", False, "Promoting previous primary again: {0}"

@@ -96,9 +96,7 @@ def open_writer(seen: ClusterObservation) -> InstanceView | None:
     nobody. After a moment it is no open writer, and the pre-vote finds out whether another may be.
     One that hands over is none either, until it withdraws.
     """
-    writer = _highest(
-        view for name, view in _writers(seen) if _lives(seen.instance_pod(name))
-    )
+    writer = _highest(view for name, view in _writers(seen) if _lives(seen.instance_pod(name)))
     if writer is None or writer.handing_over_to is not None:
         return None
     shut = seen.shut_seconds.get(writer.name, 0.0) >= WRITER_SHUT_SECONDS

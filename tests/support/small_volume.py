@@ -320,8 +320,9 @@ class SmallClient:
 
     async def open(self, agent: AgentAddress, ask: OpenAsk) -> InstanceAnswer:
         one = await self._reach_instance(agent)
-        accepted, sentence = one.life.wish_open(ask.reason)
-        await self._process.did_by_asking(f"open {agent.pod}")
+        life = one.life
+        accepted, sentence = life.expect_opening() if ask.soon else life.wish_open(ask.reason)
+        await self._process.did_by_asking(f"{'soon' if ask.soon else 'open'} {agent.pod}")
         return InstanceAnswer(accepted=accepted, sentence=sentence, status=one.status())
 
     async def _reach_instance(self, agent: AgentAddress) -> SmallInstance:

@@ -277,6 +277,8 @@ class OpenAsk(Message):
     """``POST /v1/instance/open``: open the volume under a new term. Asking again is harmless."""
 
     reason: str
+    soon: bool = False
+    """Not yet: only end the readers. A writer that hands over asks so before it asks to open."""
 
 
 class RestartAsk(Message):

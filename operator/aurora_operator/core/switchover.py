@@ -132,12 +132,15 @@ def next_state(
 ) -> Moved | None:
     """Where the switchover goes from ``state``, in which it has been so long; ``None``: it stays.
 
-    Three higher promises end it in every state: the writer is superseded, whoever did it.
+    Three higher promises end it in every state: the writer is superseded, whoever did it. So does
+    a target that is lost, unless it managed that before.
     """
     if state in (SwitchoverState.HANDED_OVER, SwitchoverState.WITHDRAWN):
         return None
     if facts.superseded:
         return Moved(SwitchoverState.HANDED_OVER, "three members promised a higher term")
+    if facts.target_lost:
+        return Moved(SwitchoverState.WITHDRAWN, facts.target_lost)
     late = state_seconds >= LIMITS_SECONDS[state]
     match state:
         case SwitchoverState.DRAINING | SwitchoverState.ENDING:
@@ -145,7 +148,7 @@ def next_state(
         case SwitchoverState.SETTLING:
             return _durable(facts, late=late)
         case _:
-            return _opened(facts, late=late)
+            return _opened(late=late)
 
 
 def _without_sessions(
@@ -175,9 +178,7 @@ def _durable(facts: SwitchoverFacts, *, late: bool) -> Moved | None:
     )
 
 
-def _opened(facts: SwitchoverFacts, *, late: bool) -> Moved | None:
-    if facts.target_lost:
-        return Moved(SwitchoverState.WITHDRAWN, facts.target_lost)
+def _opened(*, late: bool) -> Moved | None:
     if late:
         return Moved(
             SwitchoverState.WITHDRAWN,

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from aurora_operator.agent.instance import following
+from aurora_operator.agent.instance import replica as replica_module
 from aurora_operator.agent.instance.switchover import Wish
 from aurora_operator.api.messages import HubBeat, InstanceRole, PrevoteAsk
 from aurora_operator.core import switchover
 from aurora_operator.core.names import AttemptId, InstanceName
-from aurora_operator.core.switchover import SwitchoverState
+from aurora_operator.core.switchover import LIMITS_SECONDS, SwitchoverState
 from support.small_machine import SmallInstance, end_tasks, supersede, until
 from support.small_volume import SmallVolume
 
@@ -98,7 +99,8 @@ async def test_a_target_that_dies_has_the_consent_withdrawn(
     writer, replica = await writer_and_replica(volume, tmp_path)
     writer.machine.busy_sessions = 1
     wish(writer, replica)
-    await until("new sessions are refused", lambda: not writer.machine.is_open)
+    await until("the target is ready", lambda: "soon shop-instance-2" in writer.process.steps)
+    assert not replica.machine.is_open
     await replica.die()
     writer.machine.busy_sessions = 0
     await until("withdrawn", lambda: "cannot open" in last_sentence(writer))
@@ -117,6 +119,26 @@ async def test_a_target_that_dies_has_the_consent_withdrawn(
     writer.machine.write(30)
     volume.pull()
     await end(writer)
+
+
+async def test_a_target_that_is_asked_for_nothing_serves_again(
+    volume: SmallVolume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer died, or withdrew: the readers come back by themselves."""
+    monkeypatch.setattr(replica_module, "EXPECT_SECONDS", 0.05)
+    replica = SmallInstance(volume, tmp_path / "replica", number=2)
+    replica.begin()
+    await until("the replica serves", lambda: replica.machine.is_open)
+    assert replica.life.expect_opening()[0]
+    assert not replica.machine.is_open
+    await until("it serves again", lambda: replica.machine.is_open)
+    assert replica.life.role is InstanceRole.REPLICA
+    await end(replica)
+
+
+def test_a_target_keeps_its_readers_out_until_the_consent() -> None:
+    states = (SwitchoverState.DRAINING, SwitchoverState.ENDING, SwitchoverState.SETTLING)
+    assert sum(LIMITS_SECONDS[state] for state in states) < replica_module.EXPECT_SECONDS
 
 
 async def test_the_same_request_is_carried_out_once(volume: SmallVolume, tmp_path: Path) -> None:

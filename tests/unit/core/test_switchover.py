@@ -48,6 +48,7 @@ CASES = {
     "no-vdl": (SETTLING, SwitchoverFacts(log_end=at(9)), SETTLE_SECONDS, WITHDRAWN),
     "target-opens": (CONSENTING, SwitchoverFacts(), 1.0, None),
     "target-died": (CONSENTING, SwitchoverFacts(target_lost="it is gone"), 0.1, WITHDRAWN),
+    "target-died-before": (DRAINING, SwitchoverFacts(target_lost="it is gone"), 0.1, WITHDRAWN),
     "target-slow": (CONSENTING, SwitchoverFacts(), CONSENT_SECONDS, WITHDRAWN),
 }
 

@@ -119,6 +119,13 @@ class Instance:
         self._open_wished.set()
         return True, "it will try to open the volume"
 
+    def expect_opening(self) -> tuple[bool, str]:
+        """A wish to open follows within seconds: end the readers, who would hold it up."""
+        if self.role is not InstanceRole.REPLICA:
+            return self.role is InstanceRole.OPENING, f"it is {self.role}"
+        self.replica.expect_opening()
+        return True, "its readers are ended; it waits to be asked to open"
+
     def wish_restart(self) -> tuple[bool, str]:
         """Take note that the ended writer should start on its own disk (rule 11)."""
         if self.role is InstanceRole.STOPPED:

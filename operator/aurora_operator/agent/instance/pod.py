@@ -134,8 +134,13 @@ class InstancePod:
         return self.status()
 
     async def _open(self, ask: OpenAsk) -> InstanceAnswer:
-        accepted, sentence = self._instance.wish_open(ask.reason)
-        log.info("asked to open", reason=ask.reason, accepted=accepted, sentence=sentence)
+        instance = self._instance
+        accepted, sentence = (
+            instance.expect_opening() if ask.soon else instance.wish_open(ask.reason)
+        )
+        log.info(
+            "asked to open", reason=ask.reason, soon=ask.soon, accepted=accepted, sentence=sentence
+        )
         return InstanceAnswer(accepted=accepted, sentence=sentence, status=self.status())
 
     async def _hand_over(self, ask: HandOverAsk) -> InstanceAnswer:

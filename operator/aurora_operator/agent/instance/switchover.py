@@ -226,7 +226,8 @@ class _Run:
         self._facts = SwitchoverFacts()
         self._state = SwitchoverState.DRAINING
         self._began_at = self._entered_at = time.monotonic()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._consenting = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
 
     async def to_its_end(self) -> str:
         """Walk the states; the sentence with which it ended."""
@@ -244,9 +245,9 @@ class _Run:
                         return f"{moved.state}: {moved.sentence}"
                 await asyncio.sleep(_POLL_SECONDS)
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._keeping is not None:
+                self._keeping.cancel()
+                await asyncio.wait([self._keeping])
 
     async def _enter(self, sentence: str) -> None:
         """Do what the state is for."""
@@ -260,6 +261,9 @@ class _Run:
         match self._state:
             case SwitchoverState.DRAINING:
                 self._machine.refuse_new_sessions()
+                self._keeping = asyncio.create_task(
+                    self._keep_target(), name="the switchover's target"
+                )
             case SwitchoverState.ENDING:
                 self._machine.shut_door()
             case SwitchoverState.SETTLING:
@@ -267,8 +271,7 @@ class _Run:
                 self._facts = replace(self._facts, log_end=end)
             case SwitchoverState.CONSENTING:
                 self._following.consent(True)
-                asking = asyncio.create_task(self._keep_target(), name="the switchover's target")
-                self._tasks.append(asking)
+                self._consenting.set()
             case _:
                 pass
 
@@ -283,15 +286,18 @@ class _Run:
         self._facts = facts
 
     async def _keep_target(self) -> None:
-        """Ask the target to open, and see that it does not give up."""
-        answered_at = time.monotonic()
-        opened = OpenAsk(reason=f"switchover: {self._reason}")
+        """Ask the target to be ready, then to open, and see that it does not give up."""
+        reason = f"switchover: {self._reason}"
         try:
-            answer = await self._client.open(self._target, opened)
-            if not answer.accepted:
-                return self._lose(answer.sentence)
+            for soon in (True, False):
+                answer = await self._client.open(self._target, OpenAsk(reason=reason, soon=soon))
+                if not answer.accepted:
+                    return self._lose(answer.sentence)
+                if soon:
+                    await self._consenting.wait()
         except AgentUnreachable as error:
             return self._lose(str(error))
+        answered_at = time.monotonic()
         while True:
             await asyncio.sleep(_TARGET_PERIOD_SECONDS)
             try:

@@ -9,6 +9,7 @@ import pytest
 
 from aurora_operator.agent.instance import following
 from aurora_operator.agent.instance import replica as replica_module
+from aurora_operator.agent.instance import switchover as switchover_module
 from aurora_operator.agent.instance.switchover import Wish
 from aurora_operator.api.messages import HubBeat, InstanceRole, PrevoteAsk
 from aurora_operator.core import switchover
@@ -86,7 +87,7 @@ async def test_a_session_that_hangs_has_the_door_opened_again(
     wish(writer, replica)
     await until("withdrawn", lambda: "did not end" in last_sentence(writer))
     assert writer.life.role is InstanceRole.WRITER
-    assert writer.machine.is_open
+    await until("the door is open again", lambda: writer.machine.is_open)
     assert replica.life.role is InstanceRole.REPLICA
     await end(writer, replica)
 
@@ -104,7 +105,7 @@ async def test_a_target_that_dies_has_the_consent_withdrawn(
     await replica.die()
     writer.machine.busy_sessions = 0
     await until("withdrawn", lambda: "cannot open" in last_sentence(writer))
-    assert writer.machine.is_open
+    await until("the door is open again", lambda: writer.machine.is_open)
     asked = PrevoteAsk(candidate=InstanceName("shop-instance-2"), seen_term=volume.pods[0].promised)
 
     async def refused() -> bool:
@@ -164,6 +165,24 @@ async def test_three_copies_are_not_enough_to_hand_over(
     await until("not begun", lambda: "3 copies" in last_sentence(writer))
     assert "new sessions refused" not in writer.process.steps
     assert writer.machine.is_open
+    await end(writer, replica)
+
+
+async def test_rule_12_a_cut_off_writer_stays_shut_though_asked_to_hand_over(
+    volume: SmallVolume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A switchover that is not begun must not open a door that was shut for another reason."""
+    monkeypatch.setattr(switchover_module, "_HEARD_SECONDS", 0.05)
+    writer, replica = await writer_and_replica(volume, tmp_path)
+    for pod in volume.pods[:4]:
+        pod.cut_off()
+    await until("shut", lambda: not writer.machine.is_open)
+    opened_before = writer.process.steps.count("writer's door open")
+    wish(writer, replica)
+    await until("not begun", lambda: "copies answer" in last_sentence(writer))
+    await asyncio.sleep(0.05)  # nothing must happen; so long the door would have had to open
+    assert not writer.machine.is_open
+    assert writer.process.steps.count("writer's door open") == opened_before
     await end(writer, replica)
 
 

@@ -71,7 +71,7 @@ class Following:
         """Three members promised a higher term."""
         self.hub: Hub | None = None
         self.successor: InstanceName | None = None
-        """To whom this writer hands over; its door stays shut meanwhile."""
+        """To whom this writer hands over: its door stays shut while this is set (rule 12)."""
         self._consents = False
         self._changed = asyncio.Condition()
         self._attendants = [

@@ -52,5 +52,5 @@ async def shut_while_cut_off(following: Following, machine: Machine) -> None:
             and not following.superseded.is_set()
             and following.successor is None
         ):
-            log.info("three members answer again; the door opens", term=following.promise.term)
+            log.info("three members answer; the door opens", term=following.promise.term)
             machine.open_door()

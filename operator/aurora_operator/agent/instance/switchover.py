@@ -42,6 +42,7 @@ Peers = Callable[[], Awaitable[Sequence[AgentAddress]]]
 """Finds the other instances of the cluster, when nobody named one."""
 
 _PEER_SECONDS: Final = 1.0
+_HEARD_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.002
 _TARGET_PERIOD_SECONDS: Final = 0.1
 _STRANDED_PERIOD_SECONDS: Final = 1.0
@@ -159,24 +160,22 @@ class Switchovers:
         log.info("asked to hand over", request=wish.request, reason=wish.reason)
         try:
             outcome.sentence = await self._hand_over(following, wish, outcome)
-        except (QuestionFailed, AgentUnreachable) as error:
+        except QuestionFailed as error:
             outcome.sentence = f"withdrawn: {error}"
-        finally:
-            following.consent(False)
-            following.successor = None
-            outcome.running = False
-            outcome.over.set()
+        following.consent(False)
+        outcome.running = False
+        outcome.over.set()
         if following.superseded.is_set():
             return
         log.warning("not handed over", request=wish.request, sentence=outcome.sentence)
         if not self._leaving:
-            self._machine.open_door()
+            following.successor = None  # whoever watches over the door opens it, if all is well
 
     async def _hand_over(self, following: Following, wish: Wish, outcome: _Outcome) -> str:
         addresses = await self._peers() if wish.to is None else [wish.to]
         answers = await asyncio.gather(*(self._look(address) for address in addresses))
         peers = {a: p for a, p in zip(addresses, answers, strict=True) if p is not None}
-        heard = following.members_heard(_PEER_SECONDS)
+        heard = following.members_heard(_HEARD_SECONDS)
         target = choose_target(list(peers.values()), following.vdl, heard, AURORA_QUORUM)
         if isinstance(target, Refuse):
             return f"not begun: {target.sentence}"

@@ -23,7 +23,7 @@ from support.volume import Pod, Volume, wait_until
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ROUNDS = 6
-OUTAGE_SECONDS_MAX = 3.0
+OUTAGE_SECONDS_MAX = 5.0
 """Generous: the machine does much else."""
 ADMIN_SHUTDOWN = "57P01"
 CANNOT_CONNECT_NOW = "57P03"

@@ -122,6 +122,23 @@ async def test_a_target_that_dies_has_the_consent_withdrawn(
     await end(writer)
 
 
+async def test_a_withdrawn_consent_is_not_left_for_the_next_switchover(
+    volume: SmallVolume, tmp_path: Path
+) -> None:
+    writer, replica = await writer_and_replica(volume, tmp_path)
+    await replica.die()
+    assert writer.life.opened is not None
+    hub = writer.life.opened.following
+    hub.successor = InstanceName("shop-instance-2")
+    hub.consent(True)
+    assert hub.beat().consents_to == "shop-instance-2"
+    wish(writer, replica)
+    await until("over", lambda: last_sentence(writer))
+    hub.successor = InstanceName("shop-instance-3")
+    assert hub.beat().consents_to is None
+    await end(writer)
+
+
 async def test_a_target_that_is_asked_for_nothing_serves_again(
     volume: SmallVolume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

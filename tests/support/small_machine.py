@@ -68,6 +68,7 @@ class SmallMachine:
         self.timeline_skew = 0
         """Makes the next promotion end on a wrong timeline."""
         self.questions_to_fail = 0
+        self.stamps_ns: list[int] = []
         self.history: TermHistory = history((1, 0))
         self.end = Lsn(0)
         self._volume = volume
@@ -192,6 +193,9 @@ class SmallMachine:
         self._process.check()
         self.is_open = True
         self._process.did("door open" if self._in_recovery else "writer's door open")
+
+    def renew_stamp(self, stamp_ns: int) -> None:
+        self.stamps_ns.append(stamp_ns)
 
     def shut_door(self) -> None:
         self.is_open = False

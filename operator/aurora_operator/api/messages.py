@@ -168,6 +168,8 @@ class HubBeat(Message):
     term: Term
     attempt_id: AttemptId
     vdl: LsnText | None = None
+    sent_ns: int = 0
+    """By the writer's own clock; nobody else reads it."""
 
 
 class HubPosition(Message):
@@ -179,6 +181,8 @@ class HubPosition(Message):
     """The term of the last durable byte."""
     scl: LsnText | None = None
     streaming: bool = False
+    answers_ns: int | None = None
+    """``sent_ns`` of the last beat on this connection: this was true at that moment or later."""
 
 
 class StandingText(Message):

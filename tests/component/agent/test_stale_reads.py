@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 
 import psycopg
@@ -32,6 +33,9 @@ STALE_SECONDS_MAX = 1.2
 STALL_SECONDS = 0.3
 INSERT_SECONDS = 2.0
 """The writing client's patience with a server that does not answer."""
+HELD = "aurora_statements_held_total"
+HELD_SECONDS = "aurora_statements_held_seconds_total"
+CUT_OFF = 'aurora_writer_stand_downs_total{reason="cut_off"}'
 
 
 class CutVolume(Volume):
@@ -112,6 +116,8 @@ async def test_rule_12_a_frozen_agents_writer_answers_nobody(
         assert took_seconds < ENDED_AFTER_SECONDS + BUSY_SECONDS
         assert reads.stale_seconds() == []
         await wait_until("it serves again", lambda: read_once(volume, writer), 10)
+        await wait_until("the holds are counted", lambda: _metric(writer, HELD), 10)
+        await wait_until("and timed", lambda: _metric(writer, HELD_SECONDS), 10)
         await inserts.wait_acknowledged(20, 30)
     assert (await volume.instance_status(writer)).term == term
     await check_rows(inserts, volume, writer)
@@ -201,8 +207,22 @@ async def test_rule_12_a_writer_cut_off_from_storage_alone(volume: CutVolume, wr
         assert last < HELD_AFTER_SECONDS + BUSY_SECONDS
         assert ended_seconds < ENDED_AFTER_SECONDS + BUSY_SECONDS
         assert max([0.0, *reads.stale_seconds()]) < STALE_SECONDS_MAX
+        assert await _metric(writer, CUT_OFF) >= 1
     await check_rows(inserts, volume, other)
     await volume.wait_role(writer, InstanceRole.REPLICA, 30)
+
+
+async def _metric(pod: Pod, name: str) -> float:
+    """What Prometheus would read of it."""
+    body = await asyncio.to_thread(_fetch, f"http://{pod.ip}:9187/metrics")
+    values = [line.split()[-1] for line in body.splitlines() if line.startswith(name + " ")]
+    assert len(values) == 1, (name, values)
+    return float(values[0])
+
+
+def _fetch(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return str(answer.read(), "utf-8")
 
 
 async def _reaches(reads: StaleReads, count: int) -> bool:

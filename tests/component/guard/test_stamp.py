@@ -79,8 +79,8 @@ def begin(server: GuardedServer, session: Session, statement: str) -> None:
     wait_held(server)
 
 
-def client(server: GuardedServer, **parameters: str) -> Session:
-    return server.connect(CLIENT, application_name="client", **parameters)
+def client(server: GuardedServer, options: str = "") -> Session:
+    return server.connect(CLIENT, application_name="client", options=options)
 
 
 STATEMENTS = {
@@ -219,7 +219,7 @@ def test_rule_12_the_agent_and_the_copies_are_not_held(
     with server.connect(AGENT, over_tcp=False) as agent:
         assert agent.execute("SELECT count(*) FROM kept").fetchone() == (3,)
     assert server.knock(COPY, replication="true").welcome
-    stream = ["pg_receivewal", "--no-loop", "--directory", tmp_path, "--username", COPY]
+    stream = ["pg_receivewal", "--no-loop", "--directory", str(tmp_path), "--username", COPY]
     stream += ["--host", "127.0.0.1", "--port", str(server.port), "--create-slot", "--slot", "one"]
     subprocess.run(stream, check=True, timeout=DEADLINE_SECONDS, capture_output=True)
     assert server.held() == (0, 0.0)

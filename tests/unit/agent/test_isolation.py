@@ -35,6 +35,17 @@ def oldest_answer(one: SmallInstance) -> int:
     return min(member.asked_ns for member in one.life.opened.following.heard())
 
 
+def noted(monkeypatch: pytest.MonkeyPatch, one: SmallInstance, name: str, calls: list[str]) -> None:
+    """Have each call of a method of the machine noted, and done."""
+    method = getattr(one.machine, name)
+
+    def note_and_do(*arguments: object) -> None:
+        calls.append(name)
+        method(*arguments)
+
+    monkeypatch.setattr(one.machine, name, note_and_do)
+
+
 def now_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
@@ -68,14 +79,13 @@ async def test_rule_12_a_writers_first_client_is_watched(
     """The stamp is there before the door opens."""
     order: list[str] = []
     one = SmallInstance(volume, tmp_path / "one")
-    renew, open_door = one.machine.renew_stamp, one.machine.open_door
-    monkeypatch.setattr(one.machine, "renew_stamp", lambda at: (order.append("stamp"), renew(at)))
-    monkeypatch.setattr(one.machine, "open_door", lambda: (order.append("open"), open_door()))
+    noted(monkeypatch, one, "renew_stamp", order)
+    noted(monkeypatch, one, "open_door", order)
     one.begin()
     await one.become(InstanceRole.REPLICA)
-    await until("the replica is open", lambda: order == ["open"], lambda: order)
+    await until("the replica is open", lambda: order == ["open_door"], lambda: order)
     await one.open()
-    assert order[1:3] == ["stamp", "open"], order
+    assert order[1:3] == ["renew_stamp", "open_door"], order
     await one.end()
 
 
@@ -151,9 +161,8 @@ async def test_rule_12_a_pause_of_everything_ends_nobody(
 ) -> None:
     """The members answer again as soon as this process does."""
     one, _ = await writer(volume, tmp_path)
-    shut: list[int] = []
-    shut_door = one.machine.shut_door
-    monkeypatch.setattr(one.machine, "shut_door", lambda: (shut.append(now_ns()), shut_door()))
+    shut: list[str] = []
+    noted(monkeypatch, one, "shut_door", shut)
     time.sleep(0.3)  # noqa: ASYNC251 - this is the pause
     thawed_ns = now_ns()
     await until("renewed", lambda: one.machine.stamps_ns[-1] > thawed_ns)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from psycopg.pq import DiagnosticField
 
 from component.guard.quorum import Copy, heard, heard_nothing, set_list, start_without_quorum, stays
 from component.guard.server import (
@@ -243,6 +244,7 @@ def test_rule_12_what_it_is_told(server: GuardedServer) -> None:
     begin(server, session, "SELECT count(*) FROM kept")
     result = session.pgconn.get_result()
     assert result is not None
+    assert result.error_field(DiagnosticField.SEVERITY_NONLOCALIZED) == b"FATAL"
     words = result.error_message.decode()
     assert "cut off from its volume" in words
     assert "could be out of date" in words

@@ -72,6 +72,7 @@ class SmallMachine:
         self.busy_sessions = 0
         """Client sessions in the middle of a transaction; they end when the door is shut."""
         self.sessions_hang = False
+        self.stamps_ns: list[int] = []
         self.history: TermHistory = history((1, 0))
         self.end = Lsn(0)
         self._volume = volume
@@ -206,6 +207,9 @@ class SmallMachine:
     def refuse_new_sessions(self) -> None:
         self.is_open = False
         self._process.did("new sessions refused")
+
+    def renew_stamp(self, stamp_ns: int) -> None:
+        self.stamps_ns.append(stamp_ns)
 
     def shut_door(self) -> None:
         self.is_open = False

@@ -170,6 +170,8 @@ class HubBeat(Message):
     vdl: LsnText | None = None
     consents_to: InstanceName | None = None
     """The instance that the writer hands over to: it is welcome to pre-votes (rule 2)."""
+    sent_ns: int = 0
+    """By the writer's own clock; nobody else reads it."""
 
 
 class HubPosition(Message):
@@ -181,6 +183,8 @@ class HubPosition(Message):
     """The term of the last durable byte."""
     scl: LsnText | None = None
     streaming: bool = False
+    answers_ns: int | None = None
+    """``sent_ns`` of the last beat on this connection: this was true at that moment or later."""
 
 
 class StandingText(Message):

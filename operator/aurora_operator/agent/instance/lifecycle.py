@@ -19,7 +19,7 @@ import structlog
 
 from aurora_operator.agent.instance.herald import Herald
 from aurora_operator.agent.instance.hydration import hydrate
-from aurora_operator.agent.instance.isolation import shut_while_cut_off
+from aurora_operator.agent.instance.isolation import watch_over_clients
 from aurora_operator.agent.instance.machine import Machine
 from aurora_operator.agent.instance.mark import MarkFile
 from aurora_operator.agent.instance.opening import (
@@ -239,7 +239,7 @@ class Instance:
             self._herald.announce_writer(term), name="announce the writer"
         )
         guarding = asyncio.create_task(
-            shut_while_cut_off(opened.following, self._machine), name="guard the door"
+            watch_over_clients(opened.following, self._machine), name="guard the door"
         )
         try:
             serving = self.switchovers.serve(opened.following, time.monotonic())

@@ -143,6 +143,10 @@ class Machine:
         self._only_refuses = True
         self.door.shut()
 
+    def renew_stamp(self, stamp_ns: int) -> None:
+        """Have the guard hold statements by the age of this moment, as a writer's (rule 12)."""
+        self.door.stamp(stamp_ns)
+
     def shut_door(self) -> None:
         """Refuse new sessions, and have those that exist ended."""
         if self.door.is_open or self._only_refuses:

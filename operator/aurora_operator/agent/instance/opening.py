@@ -21,6 +21,7 @@ import structlog
 
 from aurora_operator.agent.client import AgentAddress
 from aurora_operator.agent.instance.following import Following
+from aurora_operator.agent.instance.isolation import let_clients_in
 from aurora_operator.agent.instance.machine import Machine
 from aurora_operator.agent.instance.mark import MarkFile
 from aurora_operator.agent.place import Place
@@ -281,7 +282,7 @@ class _Attempt:
             self._step("durable", sentence=opened.sentence)
         self._step("roles and database are in place")
         self._write_mark(opened=True)
-        self._on.machine.open_door()
+        let_clients_in(self._following, self._on.machine)
         seconds = time.monotonic() - self._started
         self._step("door open: the volume is open")
         return OpenedVolume(self._promise, self._following, seconds)

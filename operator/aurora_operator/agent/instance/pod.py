@@ -29,6 +29,7 @@ from aurora_operator.api.messages import (
     RestartAsk,
 )
 from aurora_operator.core.names import InstanceName
+from aurora_operator.engines.postgresql.guard_door import HeldStatements
 from aurora_operator.engines.postgresql.queries import QuestionFailed
 from aurora_operator.telemetry import metrics
 
@@ -65,6 +66,7 @@ class InstancePod:
         self._news = (place.config_file.read_bytes(), place.read_password())
         self._server_identity: tuple[str, str] | None = None
         self._pending_restart: tuple[str, ...] = ()
+        self._held = HeldStatements()
         operator = frozenset({PeerRole.OPERATOR})
         asks_status = frozenset({PeerRole.OPERATOR, PeerRole.INSTANCE})  # and a switchover's target
         self._server = AgentServer(
@@ -192,6 +194,9 @@ class InstancePod:
         metrics.INSTANCE_WRITER.set(status.role is InstanceRole.WRITER)
         metrics.INSTANCE_DOOR_OPEN.set(status.door_open)
         metrics.INSTANCE_TERM.set(status.term or 0)
+        before, self._held = self._held, self._machine.door.held()
+        metrics.STATEMENTS_HELD.inc(self._held.count - before.count)
+        metrics.STATEMENTS_HELD_SECONDS.inc((self._held.total_ns - before.total_ns) / 1e9)
         following = None if self._instance.opened is None else self._instance.opened.following
         if following is not None and following.hub is not None:
             metrics.VOLUME_VDL_BYTES.set(following.vdl or 0)

@@ -227,7 +227,9 @@ def test_rule_4_the_promoted_history_is_the_chosen_one(
 ) -> None:
     """Positions alone do not tell whose bytes were received (I6)."""
     replayed = at(90 if promoted.last.begin == at(90) else 96)
-    assert isinstance(judge_promotion(promoted, replayed, CHOSEN, Term(9)), verdict)
+    judged = judge_promotion(promoted, replayed, CHOSEN, Term(9))
+    assert isinstance(judged, verdict)
+    assert ("made timeline 10, not 9" in judged.sentence) is (promoted.last.term == 10)
 
 
 def _holding(*scls: int) -> list[Position]:

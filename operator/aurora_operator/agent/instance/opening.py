@@ -256,9 +256,7 @@ class _Attempt:
             while await machine.sql.in_recovery():  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_POLL_SECONDS)
         facts = await machine.sql.writer_facts()
-        verdict = judge_promotion(
-            facts.timeline, facts.fork_lsn, self._replayed, self._promise.term
-        )
+        verdict = judge_promotion(facts.history, self._replayed, choice, self._promise.term)
         if isinstance(verdict, Wipe):
             raise OpeningFailed(verdict.sentence)
         self._step("promoted", sentence=verdict.sentence)

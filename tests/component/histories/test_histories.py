@@ -16,8 +16,9 @@ from support.volume import Volume
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SEED = int(os.environ.get("HISTORY_SEED", "1"))
-ROUNDS = int(os.environ.get("HISTORY_ROUNDS", "3"))
+FIRST = int(os.environ.get("HISTORY_FIRST", "1"))
+SEEDS = range(FIRST, FIRST + int(os.environ.get("HISTORY_SEEDS", "1")))
+ROUNDS = int(os.environ.get("HISTORY_ROUNDS", "2"))
 HOLD_SECONDS = (0.5, 4.0)
 
 
@@ -43,7 +44,8 @@ async def test_a_killed_writer(ground: Loopback, tmp_path: Path) -> None:
     await run(ground, 0, (kill,), tmp_path / "history")
 
 
-async def test_faults_drawn_by_seed(ground: Loopback, tmp_path: Path) -> None:
-    """HISTORY_SEED and HISTORY_ROUNDS make it another one, or longer."""
-    rounds = draw(SEED, ground.kinds, rounds=ROUNDS, hold_seconds=HOLD_SECONDS)
-    await run(ground, SEED, rounds, tmp_path / "history")
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_faults_drawn_by_seed(ground: Loopback, tmp_path: Path, seed: int) -> None:
+    """HISTORY_FIRST, HISTORY_SEEDS and HISTORY_ROUNDS make it others, more, or longer ones."""
+    rounds = draw(seed, ground.kinds, rounds=ROUNDS, hold_seconds=HOLD_SECONDS)
+    await run(ground, seed, rounds, tmp_path / "history")

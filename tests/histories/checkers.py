@@ -50,8 +50,8 @@ def isolation(what: str, history: str, model: str) -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "history.jsonl"
         path.write_text(history)
-        words = [_program(_adya()), "check", "-m", "list-append", "-c", model, path]
-        done = _run(words, "")
+        words = ("check", "-m", "list-append", "-c", model, str(path))
+        done = _run([str(_program(_adya())), *words], "")
     if done.returncode == 0:
         return []
     said = (done.stdout + done.stderr).replace(str(path), what)[:SHOWN_CHARACTERS]
@@ -62,7 +62,7 @@ def isolation(what: str, history: str, model: str) -> list[str]:
 def linearizability(records: Sequence[dict[str, Any]]) -> list[str]:
     """Ask porcupine about each key; one sentence for each that is not linearizable."""
     text = "".join(json.dumps(record) + "\n" for record in records)
-    done = _run([_program(_linear()), "-limit", LINEAR_LIMIT], text)
+    done = _run([str(_program(_linear())), "-limit", LINEAR_LIMIT], text)
     if done.returncode > 2:
         raise RuntimeError(f"linear ended with {done.returncode}: {done.stderr[-500:]}")
     by_id = {(record["key"], record["id"]): record for record in records}
@@ -79,9 +79,9 @@ def linearizability(records: Sequence[dict[str, Any]]) -> list[str]:
     return sentences
 
 
-def _run(words: Sequence[str | Path], text: str) -> subprocess.CompletedProcess[str]:
+def _run(words: Sequence[str], text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(word) for word in words],
+        words,
         input=text,
         capture_output=True,
         text=True,

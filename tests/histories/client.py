@@ -39,7 +39,7 @@ PREPARE: Final = (
     "DROP TABLE IF EXISTS lists, registers",
     "CREATE TABLE lists (k text PRIMARY KEY, v text NOT NULL)",
     "CREATE TABLE registers (k text PRIMARY KEY, v bigint)",
-    f"INSERT INTO registers (k) VALUES {', '.join(f"('{key}')" for key in REGISTERS)}",
+    f"INSERT INTO registers (k) SELECT unnest('{{{','.join(REGISTERS)}}}'::text[])",
 )
 WHO: Final = """
     SELECT host(inet_server_addr()), CASE WHEN pg_is_in_recovery() THEN NULL ELSE
@@ -89,7 +89,9 @@ class Log:
         self._stream = stream
 
     def write(self, kind: str, **fields: Any) -> None:
-        self._stream.write(json.dumps({"kind": kind, "at_ns": time.monotonic_ns(), **fields}) + "\n")
+        self._stream.write(
+            json.dumps({"kind": kind, "at_ns": time.monotonic_ns(), **fields}) + "\n"
+        )
         self._stream.flush()
 
 

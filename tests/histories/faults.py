@@ -140,7 +140,8 @@ def _draw_fault(
     chance: random.Random, kinds: list[Kind], begin_seconds: float, hold: tuple[float, float]
 ) -> Fault:
     kind = chance.choice(kinds)
-    role, slots = None, ()
+    role: Role | None = None
+    slots: tuple[int, ...] = ()
     if kind in OF_COPIES:
         most = COPIES_HIT_MAX.get(kind, COPIES_FILLED_MAX)
         slots = tuple(sorted(chance.sample(range(SLOTS), chance.randint(1, most))))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from histories import checkers
 from histories.records import Act, Endpoint, Operation, Step, Workload
@@ -41,6 +41,11 @@ class Dump:
     term: int | None
     lists: dict[str, list[int]]
     registers: dict[str, int | None]
+
+    @classmethod
+    def of(cls, line: dict[str, Any]) -> Self:
+        """What the client printed."""
+        return cls(line["server"], line["term"], line["lists"], line["registers"])
 
     @property
     def values(self) -> list[int]:
@@ -194,9 +199,7 @@ def writer_history(operations: Sequence[Operation], end: Dump) -> str:
 
 def reader_history(operations: Sequence[Operation], ends: Sequence[Dump]) -> str:
     """The lists as replicas showed them; what writers appended, without what they read."""
-    appends = [
-        _only(o, Act.APPEND) for o in operations if _is(o, Workload.LISTS, Endpoint.WRITER)
-    ]
+    appends = [_only(o, Act.APPEND) for o in operations if _is(o, Workload.LISTS, Endpoint.WRITER)]
     reads = [o for o in operations if _is(o, Workload.LISTS, Endpoint.READER)]
     looks = [_last_look(operations, ends)] if ends else []
     chosen = [o for o in [*appends, *reads, *looks] if o.steps]

@@ -260,8 +260,8 @@ class Loopback:
                 return found if found["position"] >= end else None
 
             found = await wait_until(f"{pod.name} has replayed {end}", caught_up, 20)
-            replicas.append(dump_of(found))
-        return dump_of(shown), replicas
+            replicas.append(Dump.of(found))
+        return Dump.of(shown), replicas
 
     async def _once(self, mode: str, writer: str, reader: str = "") -> dict[str, Any]:
         process = await self._client(mode, writer, "--reader", reader)
@@ -279,11 +279,6 @@ class Loopback:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-
-
-def dump_of(line: dict[str, Any]) -> Dump:
-    """What the client printed."""
-    return Dump(line["server"], line["term"], line["lists"], line["registers"])
 
 
 def _signal(process: int, number: signal.Signals) -> None:

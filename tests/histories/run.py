@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -94,7 +94,7 @@ async def run_seed(ground: Ground, seed: int, rounds: tuple[Round, ...], folder:
             whole.append(time.monotonic() - healed)
         await asyncio.sleep(CALM_SECONDS)
     writer, replicas = await ground.dumps()
-    (folder / "dumps.json").write_text(json.dumps([d.__dict__ for d in (writer, *replicas)]))
+    (folder / "dumps.json").write_text(json.dumps([asdict(d) for d in (writer, *replicas)]))
     operations = records.load(log)
     verdict = await asyncio.to_thread(judge, operations, writer, replicas)
     result = Result(seed, rounds, verdict, tuple(whole), time.monotonic() - begun, folder)

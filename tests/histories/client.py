@@ -31,9 +31,11 @@ from support.checker import Outcome
 from support.client import outcome_of, reason, shut_socket, stop_with_parent
 
 CONNECT_SECONDS: Final = 1.0
-ANSWER_SECONDS: Final = 3.0
+PATIENCE_SECONDS: Final = (1.0, 6.0)
+"""How long sessions wait for an answer, in turn. The hasty ones are with the next writer while the
+patient ones still hold on to the last one: only so can a stale read be seen."""
 RETRY_SECONDS: Final = 0.05
-PACE_SECONDS: Final = {Endpoint.WRITER: 0.02, Endpoint.READER: 0.05}
+PACE_SECONDS: Final = {Endpoint.WRITER: 0.01, Endpoint.READER: 0.02}
 
 PREPARE: Final = (
     "DROP TABLE IF EXISTS lists, registers",
@@ -227,10 +229,13 @@ class Client:
             *[(Workload.LISTS, Endpoint.READER)] * options.reader_sessions,
         ]
         async with asyncio.TaskGroup() as tasks:
-            for workload, endpoint in sessions:
-                tasks.create_task(self._session(workload, endpoint))
+            for number, (workload, endpoint) in enumerate(sessions):
+                patience_seconds = PATIENCE_SECONDS[number % len(PATIENCE_SECONDS)]
+                tasks.create_task(self._session(workload, endpoint, patience_seconds))
 
-    async def _session(self, workload: Workload, endpoint: Endpoint) -> None:
+    async def _session(
+        self, workload: Workload, endpoint: Endpoint, patience_seconds: float
+    ) -> None:
         while not self._stop.is_set():
             try:
                 link = await self._dialler.dial(endpoint)
@@ -239,14 +244,25 @@ class Client:
                 await self._pause(RETRY_SECONDS)
                 continue
             try:
-                while not self._stop.is_set() and await self._operation(link, workload, endpoint):
+                usable = True
+                while usable and not self._stop.is_set():
+                    steps = self._generator.steps(workload, endpoint)
+                    usable = await self._operation(
+                        link, workload, endpoint, steps, patience_seconds
+                    )
                     await self._pause(PACE_SECONDS[endpoint])
             finally:
                 await link.connection.close()
 
-    async def _operation(self, link: Link, workload: Workload, endpoint: Endpoint) -> bool:
+    async def _operation(
+        self,
+        link: Link,
+        workload: Workload,
+        endpoint: Endpoint,
+        steps: tuple[Step, ...],
+        patience_seconds: float,
+    ) -> bool:
         """One attempt; whether the connection can be used again."""
-        steps = self._generator.steps(workload, endpoint)
         number = next(self._operations)
         self._log.write(
             "call",
@@ -259,7 +275,7 @@ class Client:
             steps=steps,
         )
         doing = asyncio.create_task(perform(link, steps, endpoint))
-        done, _ = await asyncio.wait({doing}, timeout=ANSWER_SECONDS)
+        done, _ = await asyncio.wait({doing}, timeout=patience_seconds)
         if not done:
             shut_socket(link.connection)
         try:

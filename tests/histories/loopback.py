@@ -1,8 +1,8 @@
 """The ground of the component test: a volume of real agents and real servers on loopback.
 
-There is no Kubernetes here, so two helpers stand in for it while a history is made: `Kubelet`
-starts what ended and replaces what was deleted, and `Asker` asks a replica to open when no writer
-answers. Cuts and full disks need more rights than these tests have; freezing stands for a cut.
+There is no Kubernetes here, so `Kubelet` stands in for it while a history is made: it starts what
+ended and replaces what was deleted. Nobody asks anybody to open: copies and replicas see to that.
+Cuts and full disks need more rights than these tests have; freezing stands for a cut.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
 from aurora_operator.agent.client import AgentUnreachable
-from aurora_operator.api.messages import InstanceRole, InstanceStatus, OpenAsk, RestartAsk
+from aurora_operator.api.messages import InstanceRole, InstanceStatus
 from histories.faults import OF_COPIES, Fault, Kind, Role
 from histories.judge import Dump
 from support.volume import NotInTime, Pod, Volume, wait_until
@@ -29,7 +28,6 @@ ADDRESSES: Final = ",".join(f"127.0.20.{number}" for number in range(1, 31))
 ZONES: Final = 3
 TEND_SECONDS: Final = 0.1
 STATUS_SECONDS: Final = 0.5
-NO_WRITER_SECONDS: Final = 1.0
 WHOLE_SECONDS: Final = 60.0
 TERMINATE_SECONDS: Final = 15.0
 CLIENT_SECONDS: Final = 30.0
@@ -61,35 +59,6 @@ class Kubelet:
             await asyncio.sleep(TEND_SECONDS)
 
 
-class Asker:
-    """The operator's trigger: without a writer, the replica that is furthest is asked to open."""
-
-    def __init__(self, volume: Volume) -> None:
-        self._volume = volume
-
-    async def run(self) -> None:
-        """For ever."""
-        seen = time.monotonic()
-        while True:
-            statuses = await instance_statuses(self._volume)
-            if any(s.role is InstanceRole.WRITER and s.healthy for _, s in statuses):
-                seen = time.monotonic()
-            elif time.monotonic() - seen > NO_WRITER_SECONDS:
-                with contextlib.suppress(AgentUnreachable, OSError, TimeoutError):
-                    await self._ask(statuses)
-            await asyncio.sleep(TEND_SECONDS)
-
-    async def _ask(self, statuses: list[tuple[Pod, InstanceStatus]]) -> None:
-        able = [(pod, status) for pod, status in statuses if status.can_open]
-        if able:
-            pod, _ = max(able, key=lambda found: found[1].applied_lsn or 0)
-            await self._volume.client.open(pod.agent, OpenAsk(reason="no writer answers"))
-            return
-        for pod, status in statuses:
-            if status.role is InstanceRole.STOPPED and status.restartable:
-                await self._volume.client.restart(pod.agent, RestartAsk(reason="no other is left"))
-
-
 async def instance_statuses(volume: Volume) -> list[tuple[Pod, InstanceStatus]]:
     """Of the instances that answer."""
 
@@ -105,7 +74,7 @@ async def instance_statuses(volume: Volume) -> list[tuple[Pod, InstanceStatus]]:
 
 
 class Loopback:
-    """A volume, its stand-ins, and how each fault is done to it."""
+    """A volume, its stand-in, and how each fault is done to it."""
 
     kinds = frozenset(
         {
@@ -118,23 +87,18 @@ class Loopback:
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
         self._kubelet = Kubelet(volume)
-        self._asker = Asker(volume)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tending: asyncio.Task[None] | None = None
         self._undo: dict[Fault, list[Callable[[], None]]] = {}
 
     async def __aenter__(self) -> Self:
-        self._tasks = [
-            asyncio.create_task(self._kubelet.run(), name="kubelet"),
-            asyncio.create_task(self._asker.run(), name="asker"),
-        ]
+        self._tending = asyncio.create_task(self._kubelet.run(), name="kubelet")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
-            if isinstance(ended, Exception):
-                raise ended
+        assert self._tending is not None
+        self._tending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._tending
 
     # --- faults --------------------------------------------------------------------------------
 

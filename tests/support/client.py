@@ -217,7 +217,7 @@ async def _probe_once(options: Options, log: Log, number: int) -> None:
         log.write("end", id=number, outcome="acked", server=rows[0][0])
     except (psycopg.Error, OSError, TimeoutError) as error:
         outcome = outcome_of(error) if sent else "failed"
-        log.write("end", id=number, outcome=outcome, why=_reason(error))
+        log.write("end", id=number, outcome=outcome, why=reason(error))
     finally:
         await session.forget()
 

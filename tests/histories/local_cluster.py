@@ -1,8 +1,8 @@
 """The ground of `make histories` and of the end-to-end test: an AuroraCluster on the local cluster.
 
 Clients run on the client node, which no fault hits, and come through the two Services. Faults are
-those of `localkube.faults`; a fault whose object is gone already, because the other one of its
-pair was quicker, is no error. Losing the API server is a cut between it and all nodes: the test
+those of `localkube.faults`; one whose object is gone already, because the other one of its pair was
+quicker, has missed, and is noted. Losing the API server is a cut between it and all nodes: the test
 still reaches it from the host.
 """
 
@@ -15,21 +15,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from histories.faults import OF_COPIES, OF_ZONE, Fault, Kind, Role
 from histories.judge import Dump
+from histories.run import Missed
 from localkube import cluster, cuts, faults
 from localkube.errors import LocalKubeError
 from localkube.layout import CONTROL_PEER, Node
 from support.aurora import Aurora
-from support.install import NAMESPACE as OPERATOR_NAMESPACE
-from support.install import RELEASE
-from support.kube import CallFailed
-from support.waiting import NotYet, wait_for
+from support.install import operator_away
+from support.waiting import Failed, NotYet, wait_for
 
 REPLICAS: Final = 2
 SERVER: Final = r"(^|/)postgres\b.* -D|^postgres$"
@@ -42,8 +42,8 @@ WHOLE_SECONDS: Final = 240.0
 CLIENT_SECONDS: Final = 60.0
 TESTS: Final = Path(__file__).resolve().parents[1]
 
-Undo: TypeAlias = Callable[[Callable[[], object]], None]
-"""Takes what will put a fault right again."""
+GONE: Final = (LocalKubeError, Failed, OSError)
+"""What a fault, or its undoing, ends with when its object is no longer there."""
 _DIRECTIONS: Final[dict[Kind, cuts.Direction]] = {Kind.CUT_NODE_OUT: "out", Kind.CUT_NODE_IN: "in"}
 
 
@@ -57,87 +57,68 @@ class LocalCluster:
     def __init__(self, aurora: Aurora, scratch: Path) -> None:
         self._aurora = aurora
         self._scratch = scratch
-        self._undo: dict[Fault, list[Callable[[], object]]] = {}
+        self._undo: dict[Fault, ExitStack] = {}
 
     # --- faults --------------------------------------------------------------------------------
 
     async def strike(self, fault: Fault) -> None:
         """Break it, and remember how it is put right."""
-        undo = self._undo.setdefault(fault, [])
-        with contextlib.suppress(LocalKubeError, CallFailed):
-            await asyncio.to_thread(self._strike, fault, undo.append)
+        stack = self._undo.setdefault(fault, ExitStack())
+        try:
+            await asyncio.to_thread(self._strike, fault, stack)
+        except GONE as error:
+            raise Missed(str(error)) from error
 
     async def undo(self, fault: Fault) -> None:
         """Put it right; what is gone meanwhile needs no undoing."""
-        for action in reversed(self._undo.pop(fault, [])):
-            with contextlib.suppress(LocalKubeError, CallFailed, OSError):
-                await asyncio.to_thread(action)
+        with contextlib.suppress(*GONE):
+            await asyncio.to_thread(self._undo.pop(fault, ExitStack()).close)
 
-    def _strike(self, fault: Fault, undo: Undo) -> None:
+    def _strike(self, fault: Fault, stack: ExitStack) -> None:
         if fault.kind in OF_COPIES:
             for slot in fault.slots:
-                self._strike_copy(fault.kind, f"{self._aurora.name}-storage-{slot}", undo)
+                self._strike_copy(fault.kind, f"{self._aurora.name}-storage-{slot}", stack)
         elif fault.kind is Kind.STOP_OPERATOR:
-            replicas = self._scale_operator(0)
-            undo(partial(self._scale_operator, replicas))
+            stack.enter_context(operator_away(self._aurora.kube))
         elif fault.kind is Kind.STOP_API:
-            name = faults.cut(cluster.node_names(), peers=[CONTROL_PEER])
-            undo(partial(faults.uncut, name))
+            stack.enter_context(faults.cut_off(*cluster.node_names(), peers=[CONTROL_PEER]))
         else:
-            self._strike_instance(fault.kind, self._chosen(fault), undo)
+            self._strike_instance(fault.kind, self._chosen(fault), stack)
 
-    def _strike_instance(self, kind: Kind, pod: str, undo: Undo) -> None:
+    def _strike_instance(self, kind: Kind, pod: str, stack: ExitStack) -> None:
         namespace = self._aurora.namespace
         match kind:
             case Kind.KILL_SERVER:
                 faults.kill_process(namespace, pod, SERVER)
             case Kind.FREEZE_SERVER:
                 process = faults.kill_process(namespace, pod, SERVER, number=signal.SIGSTOP)
-                undo(partial(cluster.signal_process, process, signal.SIGCONT))
+                stack.callback(cluster.signal_process, process, signal.SIGCONT)
             case Kind.KILL_POD:
                 faults.kill_process(namespace, pod, ANYTHING)
             case Kind.FREEZE_POD:
-                faults.freeze_pod(namespace, pod)
-                undo(partial(faults.thaw_pod, namespace, pod))
+                stack.enter_context(faults.frozen_pod(namespace, pod))
             case Kind.DELETE_POD:
                 self._aurora.kube.delete("pod", pod, namespace=namespace)
             case Kind.FORCE_DELETE_POD:
-                self._force_delete("pod", pod)
+                self._force_delete(pod)
             case _:
-                self._strike_node(kind, cluster.node_of_pod(namespace, pod), undo)
+                node = cluster.node_of_pod(namespace, pod)
+                stack.enter_context(_on_node(kind, node))
 
-    def _strike_node(self, kind: Kind, node: Node, undo: Undo) -> None:
-        target = str(node.zone) if kind in OF_ZONE else node.name
-        match kind:
-            case Kind.KILL_NODE | Kind.KILL_ZONE:
-                undo(partial(faults.revive_nodes, [target]))
-                faults.kill_nodes([target])
-            case Kind.FREEZE_NODE | Kind.FREEZE_ZONE:
-                undo(partial(faults.thaw_nodes, [target]))
-                faults.freeze_nodes([target])
-            case _:
-                peers = None
-                if kind is Kind.CUT_FROM_STORAGE:
-                    peers = [name for name in cluster.node_names() if name != node.name]
-                name = faults.cut([target], direction=_DIRECTIONS.get(kind, "both"), peers=peers)
-                undo(partial(faults.uncut, name))
-
-    def _strike_copy(self, kind: Kind, pod: str, undo: Undo) -> None:
+    def _strike_copy(self, kind: Kind, pod: str, stack: ExitStack) -> None:
         namespace = self._aurora.namespace
         match kind:
             case Kind.KILL_COPIES:
                 faults.kill_process(namespace, pod, ANYTHING)
             case Kind.FREEZE_COPIES:
-                faults.freeze_pod(namespace, pod)
-                undo(partial(faults.thaw_pod, namespace, pod))
+                stack.enter_context(faults.frozen_pod(namespace, pod))
             case Kind.FILL_DISKS:
-                undo(partial(self._empty_disk, pod))
+                stack.callback(self._empty_disk, pod)
                 self._fill_disk(pod)
             case _:
-                self._aurora.kube.delete(
-                    "persistentvolumeclaim", f"data-{pod}", namespace=namespace
-                )
-                self._force_delete("pod", pod)
+                claim = f"data-{pod}"
+                self._aurora.kube.delete("persistentvolumeclaim", claim, namespace=namespace)
+                self._force_delete(pod)
 
     def _chosen(self, fault: Fault) -> str:
         """The pod that has the role now, as far as its status tells."""
@@ -148,22 +129,16 @@ class LocalCluster:
         others = [pod for pod in pods if pod != writer]
         return (others or pods)[0]
 
-    def _force_delete(self, kind: str, name: str) -> None:
-        words = ("delete", kind, name, "--namespace", self._aurora.namespace, "--ignore-not-found")
+    def _force_delete(self, pod: str) -> None:
+        words = ("delete", "pod", pod, "--namespace", self._aurora.namespace, "--ignore-not-found")
         self._aurora.kube.run(*words, "--force", "--grace-period=0", "--wait=false")
-
-    def _scale_operator(self, replicas: int) -> int:
-        """Set how many operators there are; how many there were."""
-        kube = self._aurora.kube
-        found = kube.get("deployment", RELEASE, OPERATOR_NAMESPACE)["spec"]["replicas"]
-        words = ("scale", "deployment", RELEASE, "--namespace", OPERATOR_NAMESPACE)
-        kube.run(*words, f"--replicas={replicas}")
-        return int(found)
 
     def _disk(self, pod: str) -> Path:
         """The pod's volume, as seen through the root of its first process."""
-        process = cluster.pids_of_pod(self._aurora.namespace, pod)[0]
-        return Path("/proc") / str(process.pid) / "root" / DISK
+        processes = cluster.pids_of_pod(self._aurora.namespace, pod)
+        if not processes:
+            raise LocalKubeError(f"no process of {pod} runs")
+        return Path("/proc") / str(processes[0].pid) / "root" / DISK
 
     def _fill_disk(self, pod: str) -> None:
         """Until the file system refuses; the last bytes are written, not just reserved."""
@@ -180,7 +155,7 @@ class LocalCluster:
         def remove() -> None:
             try:
                 (self._disk(pod) / FILL_FILE).unlink(missing_ok=True)
-            except (LocalKubeError, OSError, IndexError) as error:
+            except (LocalKubeError, OSError) as error:
                 raise NotYet(str(error)) from error  # the pod restarts just now
 
         wait_for(f"{pod} has room again", remove, timeout_seconds=60)
@@ -269,6 +244,20 @@ class LocalCluster:
             *("--user", secret["username"], "--dbname", secret["dbname"]),
             *("--password-file", str(password), *words),
         ]
+
+
+def _on_node(kind: Kind, node: Node) -> AbstractContextManager[None]:
+    """A fault of a node, or of its whole zone."""
+    target = str(node.zone) if kind in OF_ZONE else node.name
+    match kind:
+        case Kind.KILL_NODE | Kind.KILL_ZONE:
+            return faults.killed_nodes(target)
+        case Kind.FREEZE_NODE | Kind.FREEZE_ZONE:
+            return faults.frozen_nodes(target)
+        case Kind.CUT_FROM_STORAGE:
+            others = [name for name in cluster.node_names() if name != target]
+            return faults.cut_off(target, peers=others)
+    return faults.cut_off(target, direction=_DIRECTIONS.get(kind, "both"))
 
 
 def _environment() -> dict[str, str]:

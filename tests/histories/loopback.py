@@ -21,6 +21,7 @@ from aurora_operator.agent.client import AgentUnreachable
 from aurora_operator.api.messages import InstanceRole, InstanceStatus
 from histories.faults import OF_COPIES, Fault, Kind, Role
 from histories.judge import Dump
+from histories.run import Missed
 from support.volume import NotInTime, Pod, Volume, wait_until
 
 INSTANCES: Final = 2
@@ -153,8 +154,8 @@ class Loopback:
     def _signal_server(self, pod: Pod, number: signal.Signals) -> int:
         try:
             process = pod.postmaster()
-        except (OSError, IndexError):
-            return 0  # it has none: the other fault of the pair was quicker
+        except (OSError, IndexError) as error:
+            raise Missed(f"{pod.name} runs no server") from error
         _signal(process, number)
         return process
 
@@ -246,9 +247,8 @@ class Loopback:
 
 
 def _signal(process: int, number: signal.Signals) -> None:
-    if process:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, number)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, number)
 
 
 def _thaw(pod: Pod) -> None:

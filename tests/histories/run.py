@@ -24,6 +24,10 @@ FIRST_ANSWERS_SECONDS = 30.0
 FOLLOW_SECONDS = 0.05
 
 
+class Missed(Exception):
+    """What a fault was to hit is not there (any more); the text says what was found."""
+
+
 class Ground(Protocol):
     """Where a history is made."""
 
@@ -39,7 +43,7 @@ class Ground(Protocol):
         """Clients that write to the log until the block ends."""
 
     async def strike(self, fault: Fault) -> None:
-        """Break it."""
+        """Break it, or raise `Missed`."""
 
     async def undo(self, fault: Fault) -> None:
         """Put it right, as far as it does not do so by itself."""
@@ -117,6 +121,8 @@ async def _strike(ground: Ground, fault: Fault, folder: Path) -> None:
     try:
         await ground.strike(fault)
         await asyncio.sleep(fault.hold_seconds)
+    except Missed as missed:
+        _note(folder, f"missed: {missed}", fault)
     finally:
         _note(folder, "undo", fault)
         await ground.undo(fault)

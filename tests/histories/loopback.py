@@ -12,8 +12,10 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -89,7 +91,7 @@ class Loopback:
         self._volume = volume
         self._kubelet = Kubelet(volume)
         self._tending: asyncio.Task[None] | None = None
-        self._undo: dict[Fault, list[Callable[[], None]]] = {}
+        self._undo: dict[Fault, ExitStack] = {}
 
     async def __aenter__(self) -> Self:
         self._tending = asyncio.create_task(self._kubelet.run(), name="kubelet")
@@ -105,32 +107,31 @@ class Loopback:
 
     async def strike(self, fault: Fault) -> None:
         """Break it, and remember how it is put right."""
-        undo = self._undo.setdefault(fault, [])
+        undo = self._undo.setdefault(fault, ExitStack())
         match fault.kind:
             case Kind.KILL_SERVER:
                 self._signal_server(await self._chosen(fault), signal.SIGKILL)
             case Kind.FREEZE_SERVER:
                 process = self._signal_server(await self._chosen(fault), signal.SIGSTOP)
-                undo.append(lambda: _signal(process, signal.SIGCONT))
+                undo.callback(_signal, process, signal.SIGCONT)
             case Kind.DELETE_POD | Kind.FORCE_DELETE_POD:
                 await self._delete(await self._chosen(fault), fault.kind is Kind.DELETE_POD)
             case Kind.KILL_POD | Kind.KILL_ZONE | Kind.KILL_COPIES:
                 for pod in await self._hit(fault):
                     self._kubelet.held.add(pod.name)
-                    undo.append(lambda pod=pod: self._kubelet.held.discard(pod.name))  # type: ignore[misc]
+                    undo.callback(self._kubelet.held.discard, pod.name)
                     pod.kill()
             case Kind.FREEZE_POD | Kind.FREEZE_ZONE | Kind.FREEZE_COPIES:
                 for pod in await self._hit(fault):
                     if pod.process is not None:
                         pod.freeze()
-                        undo.append(lambda pod=pod: _thaw(pod))  # type: ignore[misc]
+                        undo.callback(_thaw, pod)
             case _:
                 raise AssertionError(f"{fault.kind} cannot be done on loopback")
 
     async def undo(self, fault: Fault) -> None:
         """Put it right; a second call does nothing."""
-        for action in self._undo.pop(fault, []):
-            action()
+        self._undo.pop(fault, ExitStack()).close()
 
     async def _hit(self, fault: Fault) -> list[Pod]:
         if fault.kind in OF_COPIES:
@@ -163,7 +164,10 @@ class Loopback:
         number = int(pod.name.rpartition("-")[2])
         self._kubelet.held.add(pod.name)
         if warned and pod.process is not None:
-            await asyncio.to_thread(pod.terminate, TERMINATE_SECONDS)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # then it is killed
+                await asyncio.to_thread(pod.terminate, TERMINATE_SECONDS)
+        if number not in self._volume.instances:
+            raise Missed(f"{pod.name} was deleted meanwhile")
         self._volume.delete_instance(number)
 
     # --- the rest of a ground ------------------------------------------------------------------

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -15,12 +16,13 @@ from histories.local_cluster import LocalCluster
 from support.kube import Kube
 from support.namespaces import MakeNamespace
 
-SEEDS = range(1, 3)
-FULL_SEEDS = range(3, 23)
+SEEDS = (10, 22)
+"""The writer's pod killed while the API server is gone; the writer frozen and cut from storage."""
+FULL_SEEDS = range(1, 21)
 FULL_SECONDS_MAX = 1800.0
 
 
-def run(kube: Kube, namespace: str, seeds: range, rounds: int) -> list[str]:
+def run(kube: Kube, namespace: str, seeds: Sequence[int], rounds: int) -> list[str]:
     """The lines of the histories that broke a promise."""
     results = run_on_cluster(kube, namespace, seeds, rounds, LocalCluster.kinds)
     return [result.line() for result in results if result.verdict.violations]
@@ -29,7 +31,7 @@ def run(kube: Kube, namespace: str, seeds: range, rounds: int) -> list[str]:
 @pytest.mark.timeout(900)
 def test_two_histories_hold(kube: Kube, make_namespace: MakeNamespace) -> None:
     checkers.ensure()
-    assert not run(kube, make_namespace("e2e-histories"), SEEDS, 2)
+    assert not run(kube, make_namespace("e2e-histories"), SEEDS, 1)
 
 
 @pytest.mark.full
@@ -44,7 +46,7 @@ def test_many_histories_hold(kube: Kube, make_namespace: MakeNamespace) -> None:
     for seed in FULL_SEEDS:
         if time.monotonic() - begun > FULL_SECONDS_MAX:
             break
-        broken += run(kube, namespace, range(seed, seed + 1), ROUNDS)
+        broken += run(kube, namespace, [seed], ROUNDS)
         done += 1
     assert not broken
     assert done >= len(FULL_SEEDS) / 2, f"only {done} histories in {FULL_SECONDS_MAX:.0f} s"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from histories import checkers
@@ -212,11 +212,7 @@ def _is(operation: Operation, workload: Workload, endpoint: Endpoint) -> bool:
 
 def _only(operation: Operation, act: Act) -> Operation:
     steps = tuple(step for step in operation.steps if step.act is act)
-    return _replaced(operation, steps=steps)
-
-
-def _replaced(operation: Operation, **fields: Any) -> Operation:
-    return Operation(**{**operation.__dict__, **fields})
+    return replace(operation, steps=steps)
 
 
 def _last_look(operations: Sequence[Operation], ends: Sequence[Dump]) -> Operation:

@@ -1,17 +1,26 @@
-"""Histories written by hand: a calm beginning, then whatever a test makes of it."""
+"""Histories without a database: told by hand, with a calm beginning, or simulated at random."""
 
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from histories.generate import REGISTERS, Generator
 from histories.judge import Dump
 from histories.records import Act, Endpoint, Operation, Step, Workload
 from support.checker import Outcome
 
 CALM_OPERATIONS = 25
 MS = 1_000_000
+LOST_ANSWERS = 0.01
+_SESSIONS = (
+    *[(Workload.LISTS, Endpoint.WRITER)] * 4,
+    *[(Workload.REGISTERS, Endpoint.WRITER)] * 4,
+    *[(Workload.LISTS, Endpoint.READER)] * 2,
+)
 
 
 def r(key: str, value: Any = None) -> Step:
@@ -87,3 +96,54 @@ class Story:
         """The end: the calm list, and these."""
         told = {key: list(items) for key, items in lists.items()}
         return Dump("writer", 2, self.lists | told, self.registers)
+
+
+def simulate(seed: int, count: int) -> tuple[list[Operation], Dump]:
+    """What ten sessions of an honest database were told: each operation happens at one moment
+    between its call and its return; some answers are lost, with or without their effect."""
+    chance, generator = random.Random(seed), Generator(seed)
+    lists: dict[str, list[int]] = {}
+    registers: dict[str, int | None] = dict.fromkeys(REGISTERS)
+    free_ns = dict.fromkeys(range(len(_SESSIONS)), 0)
+    asked: list[tuple[int, Operation]] = []
+    for number in range(1, count + 1):
+        session = min(free_ns, key=lambda session: free_ns[session])
+        call = free_ns[session] + chance.randint(1, 1000)
+        end = call + chance.randint(100, 5000)
+        free_ns[session] = end
+        workload, endpoint = _SESSIONS[session]
+        told = Operation(
+            id=number,
+            process=session,
+            workload=workload,
+            endpoint=endpoint,
+            steps=generator.steps(workload, endpoint),
+            call_ns=call,
+            return_ns=end,
+            outcome=Outcome.ACKED,
+            term=2 if endpoint is Endpoint.WRITER else None,
+        )
+        asked.append((chance.randint(call + 1, end - 1), told))
+    operations = []
+    for _, told in sorted(asked, key=lambda pair: pair[0]):
+        lost = told.endpoint is Endpoint.WRITER and chance.random() < LOST_ANSWERS
+        if not lost or chance.random() < 0.5:
+            answered = tuple(_happen(step, lists, registers) for step in told.steps)
+            told = replace(told, steps=told.steps if lost else answered)
+        if lost:
+            process = told.id + len(_SESSIONS)
+            told = replace(told, return_ns=None, outcome=Outcome.UNKNOWN, process=process)
+        operations.append(told)
+    operations.sort(key=lambda operation: operation.call_ns)
+    return operations, Dump("writer", 2, lists, registers)
+
+
+def _happen(step: Step, lists: dict[str, list[int]], registers: dict[str, int | None]) -> Step:
+    if step.act is Act.APPEND:
+        lists.setdefault(step.key, []).append(step.value)
+        return step
+    if step.act is Act.WRITE:
+        registers[step.key] = step.value
+        return step
+    register = step.key in registers
+    return step._replace(value=registers[step.key] if register else list(lists.get(step.key, [])))

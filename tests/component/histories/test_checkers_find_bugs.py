@@ -11,8 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from histories.judge import STALE_MS_MAX, Dump, judge
+from histories.records import Act
 from support.checker import Outcome
-from support.stories import Story, append, lock, r, w
+from support.stories import Story, append, lock, r, simulate, w
 
 Tell = Callable[[Story], Dump]
 
@@ -236,6 +237,20 @@ def test_what_is_broken_is_found(tell: Tell, words: list[str]) -> None:
     verdict = judge(story.operations, end, [end])
     told = "\n".join(verdict.violations)
     assert [word for word in words if word not in told] == [], told
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_honest_database_passes_and_one_lost_value_does_not(seed: int) -> None:
+    operations, end = simulate(seed, 2000)
+    assert not judge(operations, end, [end]).violations
+    unknown = {v for o in operations if not o.acked for v in o.values(Act.APPEND)}
+    key, items = next((k, i) for k, i in end.lists.items() if not unknown.issuperset(i))
+    lost = next(value for value in items if value not in unknown)
+    end.lists[key] = [value for value in items if value != lost]
+    told = "\n".join(judge(operations, end, [end]).violations)
+    assert f"acknowledged and lost: 1 ids ({lost})" in told
+    assert "writer: adya says that it breaks snapshot-isolation" in told
+    assert f"porcupine: {key}" in told
 
 
 def test_a_history_without_answers_is_no_proof() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 
 import pytest
 
@@ -24,8 +25,9 @@ SEEDS = range(300)
 ALL = frozenset(Kind)
 
 
-def all_rounds() -> list[Round]:
-    return [planned for seed in SEEDS for planned in draw(seed, ALL, rounds=3)]
+@cache
+def all_rounds() -> tuple[Round, ...]:
+    return tuple(planned for seed in SEEDS for planned in draw(seed, ALL, rounds=3))
 
 
 def test_a_seed_always_gives_the_same() -> None:

@@ -280,15 +280,16 @@ class Attendant:
             await asyncio.wait([sender])
 
     async def _send_beats(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        """On change, gathered for a millisecond, and every 100 ms; a stuck peer is hung up on."""
+        """On change, at most one a millisecond, and every 100 ms; a stuck peer is hung up on."""
         try:
             while True:
+                sent_at = time.monotonic()
                 async with asyncio.timeout(_SEND_SECONDS):
                     await socket.send_str(self._following.beat().model_dump_json())
                 try:
                     async with asyncio.timeout(BEAT_SECONDS):
                         await self.beat_due.wait()
-                    await asyncio.sleep(_COALESCE_SECONDS)
+                    await asyncio.sleep(sent_at + _COALESCE_SECONDS - time.monotonic())
                 except TimeoutError:
                     pass  # nothing changed: the beat is repeated, lest a lost one freeze replicas
                 self.beat_due.clear()

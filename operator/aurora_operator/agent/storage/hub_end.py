@@ -4,8 +4,9 @@ The writer's agent opens the connection. A beat tells the volume durable positio
 answer is where this copy stands. It is told again when the copy's word changes, and after each
 flush while the writer says that somebody waits for the VDL: most of the time only page stores read,
 which are content with a beat's pace, and six messages for each commit would cost more than the
-log itself. Several connections may exist for a moment, when one writer follows another: each message is a fact about its own term, so an old
-one does no harm (rule 7). When no beat of the own term came for a second, the mesh takes over.
+log itself. Several connections may exist for a moment, when one writer follows another: each
+message is a fact about its own term, so an old one does no harm (rule 7). When no beat of the own
+term came for a second, the mesh takes over.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ log = structlog.get_logger()
 
 _SEND_SECONDS: Final = 5.0
 _SILENT_SECONDS: Final = 5.0
-_ANSWER_SECONDS: Final = 0.02
+ANSWER_SECONDS: Final = 0.02
 """A beat that follows an answered one so soon is answered by the next position, or beat."""
 
 
@@ -88,7 +89,7 @@ class HubEnd:
                 if self._learn(beat):
                     self._heard_at = line.beat_at
                 line.prompt, line.answers_ns = beat.prompt, beat.sent_ns
-                if line.beat_at - line.answered_at >= _ANSWER_SECONDS:
+                if line.beat_at - line.answered_at >= ANSWER_SECONDS:
                     line.due.set()
         except TimeoutError:
             log.info("hub connection silent; hanging up")

@@ -400,7 +400,7 @@ class Instance:
         self._beat(attempt)
 
     def _beat(self, attempt: Attempt) -> None:
-        """Tell two copies or the other that this attempt lives, and what it knows to be durable (hub)."""
+        """Tell some copies that this attempt lives, and what it knows to be durable (hub)."""
         now = self.world.now
         if now - self._beat_at >= _BEAT_SECONDS:
             self._beat_at = now

@@ -34,6 +34,9 @@ USER_ID = 26
 PACKAGES = "opt/tests"
 DISK = "var/lib/aurora"
 TMPFS_SIZE = "4g"
+SMALL_DISKS = 6
+SMALL_DISK_SIZE = "384m"
+"""``/run/small/0`` to ``5``: disks that a test may fill to the last byte."""
 PR_SET_PDEATHSIG = 1
 DISK_VARIABLE = "AURORA_COMPONENT_DISK"
 ENVIRONMENT = {
@@ -124,6 +127,10 @@ def _enter(root: Path) -> None:
         run(["mount", "--bind", f"/dev/{device}", root / "dev" / device])
     (root / "dev/shm").mkdir()
     run(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", root / "dev/shm"])
+    for number in range(SMALL_DISKS):
+        disk = root / "run/small" / str(number)
+        disk.mkdir(parents=True)
+        run(["mount", "-t", "tmpfs", "-o", f"mode=1777,size={SMALL_DISK_SIZE}", "tmpfs", disk])
     run(["ip", "link", "set", "lo", "up"])
     os.chroot(root)
     os.chdir("/src")

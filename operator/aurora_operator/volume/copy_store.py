@@ -9,6 +9,7 @@ not there, the copy is FAILED: it says so, for good, and has no vote (I5).
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,7 @@ from aurora_operator.volume.errors import (
 )
 from aurora_operator.volume.files import Files, write_atomically
 from aurora_operator.volume.log_store import LogStore
+from aurora_operator.volume.strain import Strain
 from aurora_operator.volume.term_file import read_record, write_record
 
 logger = structlog.get_logger(__name__)
@@ -85,6 +87,7 @@ class CopyStore:
         self._prefix_end = LOG_START
         self._listeners: list[Callable[[], None]] = []
         self._behind = Behind()
+        self.strain = Strain()
 
     @classmethod
     def open(
@@ -231,8 +234,9 @@ class CopyStore:
     def sync(self) -> None:
         """Make all that was appended durable; raises ``StorageFailed``, and the copy has failed."""
         log = self._open_log()
-        before = log.durable_end
+        before, began = log.durable_end, time.monotonic()
         self._guarded(log.sync)
+        self.strain.note_sync(time.monotonic() - began)
         record = self._record
         if record is not None and self._rolled(record.scl_floor, log.durable_end):
             self._save_lazily(replace(record, scl_floor=log.durable_end))
@@ -273,6 +277,14 @@ class CopyStore:
         if seconds < BEHIND_SECONDS:
             return None
         return f"{self._identity} has been behind other gates for {seconds:.1f} s"
+
+    def behind(self) -> tuple[int, float]:
+        """Bytes known to be durable elsewhere and not here, and seconds behind other gates."""
+        if self._state is not CopyState.FULL:
+            return 0, 0.0
+        known = self._full_record().known_vdl
+        lacking = 0 if known is None else max(0, known.lsn - self.scl())
+        return lacking, self._behind.seconds(self.serve_point())
 
     def uncapped_point(self) -> ServePoint | None:
         """How far the candidate that holds the promise may read."""
@@ -416,7 +428,10 @@ class CopyStore:
         """Do something with the storage; if that breaks the copy, it is failed from now on."""
         try:
             act()
-        except (LogRefused, LogRemoved, NotWritten):
+        except NotWritten as error:
+            self.strain.note_refusal(str(error))
+            raise
+        except (LogRefused, LogRemoved):
             raise
         except StorageError as error:
             self._fail(error)

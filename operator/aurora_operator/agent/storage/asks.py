@@ -27,6 +27,7 @@ from aurora_operator.api.messages import (
     FillAsk,
     FormatAsk,
     HubBeat,
+    PressureStatus,
     PrevoteAsk,
     PromiseAsk,
     StorageAnswer,
@@ -88,6 +89,7 @@ class StorageAsks:
         beat_silent_seconds: Callable[[], float],
         on_stream: Callable[[], None],
         on_fatal: Callable[[str], None],
+        pressure: Callable[[], PressureStatus] = PressureStatus,
     ) -> None:
         """``on_stream`` is told when the copy's view of its writer changed.
 
@@ -102,6 +104,7 @@ class StorageAsks:
         self._beat_silent_seconds = beat_silent_seconds
         self._on_stream = on_stream
         self._on_fatal = on_fatal
+        self._pressure = pressure
         self._stream: _Stream | None = None
         self._hold: Hold | None = None
         self._prevote_told: tuple[InstanceName, Proceed | Refuse] | None = None
@@ -118,7 +121,9 @@ class StorageAsks:
         sentence = self._birth.sentence or (
             view.sentence if stream is None else stream.acceptor.sentence
         )
-        return replace(view, sentence=sentence)
+        return replace(
+            view, sentence="; ".join(filter(None, (sentence, self._pressure().sentence)))
+        )
 
     def stream_state(self) -> StreamState:
         """What the copy would say of the writer."""
@@ -135,7 +140,9 @@ class StorageAsks:
 
     def status_now(self) -> StorageStatus:
         """Everything for the status."""
-        return status_from_view(self.view(), self.stream_state(), self._page_store.status())
+        return status_from_view(
+            self.view(), self.stream_state(), self._page_store.status(), self._pressure()
+        )
 
     async def status(self, _ask: None) -> StorageStatus:
         """``GET status``."""

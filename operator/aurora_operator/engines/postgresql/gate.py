@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import structlog
 
+from aurora_operator.core.lsn import Lsn
 from aurora_operator.engines.postgresql import wire
 from aurora_operator.engines.postgresql.copy_log import LogSource
 from aurora_operator.engines.postgresql.endpoint import STREAM_BUFFER_BYTES, TlsFiles
@@ -115,6 +116,10 @@ class GateServer:
         """Call when the VDL moved, the own log moved, or history or promise changed (T6)."""
         for session in self._sessions:
             session.wake()
+
+    def positions(self) -> list[Lsn]:
+        """Where the standbys stand that read here (rule 14)."""
+        return [s.position for s in self._sessions if s.position is not None]
 
     def reload_certificate(self) -> None:
         """Use the certificate files as they are now for connections from now on."""

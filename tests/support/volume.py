@@ -208,7 +208,7 @@ class Volume:
             identities=tuple(Identity(f"s{slot}_test") for slot in range(SLOT_COUNT)),
         )
         self.password = PASSWORD
-        self._config = AgentConfig(
+        self.config = AgentConfig(
             cluster=CLUSTER,
             namespace=NAMESPACE,
             storage=tuple(
@@ -281,7 +281,7 @@ class Volume:
     ) -> None:
         """Write what pods mount, the way the kubelet does: replaced as a whole."""
         if parameters is not None:
-            self._config = self._config.model_copy(update={"parameters": parameters})
+            self.config = self.config.model_copy(update={"parameters": parameters})
         self.password = password or self.password
         relayed = tuple(
             pod.model_copy(update={"host": f"{CUT_STORAGE}.{pod.slot + 1}"})
@@ -291,6 +291,7 @@ class Volume:
         contents = {
             self.root / "agent.json": self._config.model_dump_json(),
             self.root / "agent-cut.json": cut.model_dump_json(),
+            self.root / "agent.json": self.config.model_dump_json(),
             self.root / "master" / "password": self.password,
         }
         for path, text in contents.items():

@@ -20,7 +20,7 @@ from aurora_operator.core.lsn import Lsn
 from aurora_operator.core.quorum import AURORA_QUORUM
 
 RESERVE_BYTES_MIN: Final = 1024**3
-SLOW_SECONDS: Final = 1.0
+SLOW_SECONDS: Final = 3.0
 """A copy that lacks for so long what others serve already is called slow."""
 
 
@@ -48,7 +48,7 @@ class PressureFacts:
     """Durable on four copies and not here."""
     behind_seconds: float = 0.0
     long_sync_seconds: float = 0.0
-    """What an fsync of the last moments took, if that was long."""
+    """What each of the last fsyncs took at least, if all were long."""
     refusal: str | None = None
     """Why a write was refused a moment ago, if one was."""
     left_behind: bool = False
@@ -77,13 +77,15 @@ def is_low_on_space(free_bytes: int, total_bytes: int) -> bool:
     return free_bytes < reserve_bytes(total_bytes)
 
 
-def may_run_page_store(free_bytes: int, total_bytes: int, *, runs: bool) -> bool:
+def may_run_page_store(free_bytes: int, total_bytes: int, log_bytes: int, *, runs: bool) -> bool:
     """Pages may take room down to the reserve; a page store that stands waits for a quarter more.
 
-    The distance keeps it from being started and stopped in turn.
+    The distance keeps it from being started and stopped in turn. Log beyond its bound is not the
+    pages' fault: it is kept for them alone and goes as they get on, so they are not stopped for it.
     """
-    reserve = reserve_bytes(total_bytes)
-    return free_bytes >= (reserve if runs else reserve + reserve // 4)
+    reserve, beyond = reserve_bytes(total_bytes), log_bytes - log_bound_bytes(total_bytes)
+    free_of_excess = free_bytes + max(0, beyond)
+    return free_of_excess >= (reserve if runs else reserve + reserve // 4)
 
 
 def judge_pressure(facts: PressureFacts) -> PressureVerdict:
@@ -101,9 +103,9 @@ def judge_pressure(facts: PressureFacts) -> PressureVerdict:
             Pressure.NO_ROOM,
             f"no room for log ({free}), {lag}: {facts.refusal}. Raise storage.size",
         )
-    if max(facts.behind_seconds, facts.long_sync_seconds) >= SLOW_SECONDS:
-        took = facts.long_sync_seconds
-        fsync = f", and its disk took {took:.1f} s over an fsync" if took else ""
+    took = facts.long_sync_seconds
+    if took or facts.behind_seconds >= SLOW_SECONDS:
+        fsync = f", and its disk takes {took:.1f} s over an fsync" if took else ""
         return PressureVerdict(
             Pressure.SLOW,
             f"slow: {lag}{fsync}. The volume does not wait for it as long as four others are"

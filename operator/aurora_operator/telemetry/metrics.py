@@ -46,6 +46,19 @@ LOG_APPENDED_BYTES: Final = Counter(
 LOG_SYNC_SECONDS: Final = Histogram(
     "aurora_log_sync_seconds", "How long making the log durable took.", buckets=_SYNC_BUCKETS
 )
+LOG_SCRUBBED_BYTES: Final = Counter(
+    "aurora_log_scrubbed_bytes", "Bytes of the copy's log read again and checked."
+)
+LOG_DAMAGE_FOUND: Final = Counter(
+    "aurora_log_damage_found", "Pieces of the copy's log that had lost their checksum."
+)
+LOG_DAMAGE_REPAIRED: Final = Counter(
+    "aurora_log_damage_repaired", "Pieces of the copy's log that were repaired from a peer."
+)
+LOG_SCRUB_PASS_AT: Final = Gauge(
+    "aurora_log_scrub_pass_timestamp_seconds",
+    "When the whole log was read again last; 0: not since the process started.",
+)
 
 # An instance.
 

@@ -42,6 +42,7 @@ from aurora_operator.core.gate import ServePoint, candidate_serve_point, serve_p
 from aurora_operator.core.history import TermHistory
 from aurora_operator.core.lsn import LOG_START, SEGMENT_BYTES, Lsn, Term
 from aurora_operator.core.names import Identity, Slot
+from aurora_operator.core.scrub import Damage
 from aurora_operator.core.vdl import merge_known
 from aurora_operator.core.verdicts import Refuse
 from aurora_operator.volume.behind import Behind
@@ -229,7 +230,11 @@ class CopyStore:
                 f"{len(data)} bytes at {lsn} were sent as term {term}, but the adopted history is"
                 f" {history}; nothing was written"
             )
-        self._guarded(lambda: log.append(lsn, data, term))
+        try:
+            self._guarded(lambda: log.append(lsn, data, term))
+        except NotWritten as error:
+            self.strain.note_refusal(str(error))
+            raise
 
     def sync(self) -> None:
         """Make all that was appended durable; raises ``StorageFailed``, and the copy has failed."""
@@ -327,6 +332,29 @@ class CopyStore:
         """Rule 14: remove segments below ``lsn``."""
         log = self._open_log()
         self._guarded(lambda: log.remove_before(lsn))
+
+    # -- scrub and repair ------------------------------------------------------------------
+
+    def full_log(self) -> LogStore | None:
+        """The log of a full copy, to be read again; ``None`` for any other."""
+        return self._log if self._state is CopyState.FULL else None
+
+    def repair(self, damage: Damage, data: bytes) -> None:
+        """Put a peer's bytes in the place of damaged ones; they are of the terms that the own
+        history says."""
+        log, history, pieces = self._open_log(), self.history(), []
+        lsn = damage.begin
+        while data:
+            term, run_end = history.term_of_byte(lsn), history.end_of_run(lsn)
+            length = len(data) if run_end is None else min(len(data), run_end - lsn)
+            assert term is not None, f"{lsn} lies below the history {history}"
+            pieces.append((term, data[:length]))
+            lsn, data = lsn.advanced(length), data[length:]
+        self._guarded(lambda: log.repair(damage.begin, pieces))
+
+    def give_up(self, sentence: str) -> None:
+        """Damage that no peer repaired: the copy is FAILED and has to be filled anew (I5)."""
+        self._fail(LogDamaged(sentence))
 
     # -- rule 13: birth --------------------------------------------------------------------
 
@@ -428,10 +456,7 @@ class CopyStore:
         """Do something with the storage; if that breaks the copy, it is failed from now on."""
         try:
             act()
-        except NotWritten as error:
-            self.strain.note_refusal(str(error))
-            raise
-        except (LogRefused, LogRemoved):
+        except (LogRefused, LogRemoved, NotWritten):
             raise
         except StorageError as error:
             self._fail(error)

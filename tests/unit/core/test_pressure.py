@@ -35,13 +35,22 @@ def test_the_reserve_of_the_log(total: int, reserve: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("free", "runs", "may"),
-    [(100, True, True), (99, True, False), (100, False, False), (125, False, True)],
+    ("free", "log", "runs", "may"),
+    [
+        pytest.param(100, 50, True, True, id="at-the-reserve"),
+        pytest.param(99, 50, True, False, id="below-it"),
+        pytest.param(100, 50, False, False, id="not-again-at-once"),
+        pytest.param(125, 50, False, True, id="again-with-more"),
+        pytest.param(99, 100, True, False, id="log-within-its-bound"),
+        pytest.param(20, 180, True, True, id="log-kept-for-the-pages"),
+        pytest.param(20, 179, True, False, id="log-and-pages"),
+    ],
 )
 def test_pages_stand_below_the_reserve_and_go_on_well_above_it(
-    free: int, runs: bool, may: bool
+    free: int, log: int, runs: bool, may: bool
 ) -> None:
-    assert may_run_page_store(free, 400, runs=runs) is may
+    """A disk of 400: a reserve of 100, and a bound of 100 for the log."""
+    assert may_run_page_store(free, 400, log, runs=runs) is may
 
 
 @pytest.mark.parametrize(
@@ -50,11 +59,11 @@ def test_pages_stand_below_the_reserve_and_go_on_well_above_it(
         pytest.param(WELL, Pressure.NONE, "", id="well"),
         pytest.param(replace(WELL, free_bytes=GIB), Pressure.LOW_SPACE, "Raise", id="low-space"),
         pytest.param(
-            replace(WELL, behind_seconds=1.0, behind_bytes=7), Pressure.SLOW, "7 bytes", id="slow"
+            replace(WELL, behind_seconds=3.0, behind_bytes=7), Pressure.SLOW, "7 bytes", id="slow"
         ),
-        pytest.param(replace(WELL, behind_seconds=0.9), Pressure.NONE, "", id="a-moment-behind"),
+        pytest.param(replace(WELL, behind_seconds=2.9), Pressure.NONE, "", id="a-moment-behind"),
         pytest.param(
-            replace(WELL, long_sync_seconds=1.5), Pressure.SLOW, "1.5 s over an fsync", id="fsync"
+            replace(WELL, long_sync_seconds=0.4), Pressure.SLOW, "0.4 s over an fsync", id="fsync"
         ),
         pytest.param(
             replace(WELL, free_bytes=0, refusal="ENOSPC", behind_seconds=9),

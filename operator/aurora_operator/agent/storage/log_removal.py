@@ -56,6 +56,8 @@ class LogRemoval:
         """Ask the others, and remove what may go; ``total_bytes`` is the size of the disk."""
         statuses = await self._tier.statuses(_STATUS_SECONDS, but=self._slot)
         self._take_in(statuses)
+        if low_on_space:
+            await self._page_store.move_redo()
         own_redo = await self._page_store.redo_lsn()
         view = self._store.view()
         if view.record is None or view.scl is None or view.log_start is None:

@@ -29,7 +29,7 @@ from aurora_operator.engines.postgresql.programs import (
     ProgramFailed,
     base_backup,
 )
-from aurora_operator.engines.postgresql.queries import Sql
+from aurora_operator.engines.postgresql.queries import QuestionFailed, Sql
 from aurora_operator.engines.postgresql.server import Server, ServerEnded, StopMode
 from aurora_operator.engines.postgresql.settings import (
     Purpose,
@@ -118,6 +118,15 @@ class PageStore:
         else:
             self._redo = (await self._server.control_data()).redo_lsn
         return self._redo
+
+    async def move_redo(self) -> None:
+        """Write pages out, so that less log is needed to start again; as far as that goes now."""
+        if not self._ready:
+            return
+        try:
+            await self._sql.rows("CHECKPOINT")
+        except QuestionFailed as error:
+            log.warning("pages not written out", reason=str(error))
 
     async def take_base(self, sources: Sequence[TcpEndpoint], target: Path) -> None:
         """Copy a base into ``target``, which is empty or absent, from the first that gives one."""

@@ -23,6 +23,7 @@ from aurora_operator.agent.storage.log_removal import LogRemoval
 from aurora_operator.agent.storage.mesh import run_mesh
 from aurora_operator.agent.storage.page_store import PageStore
 from aurora_operator.agent.storage.pressure import PressureWatch
+from aurora_operator.agent.storage.scrubbing import Scrubbing
 from aurora_operator.agent.storage.sessions import GateJudge
 from aurora_operator.agent.storage.watch_end import WatchEnd
 from aurora_operator.agent.supervisor import OnCrash, Supervisor
@@ -151,6 +152,14 @@ class StoragePod:
             "mesh", lambda: run_mesh(store, tier, slot, self._hub_silent), OnCrash.RESTART
         )
         self._supervisor.start("pressure", self._pressure.run, OnCrash.RESTART)
+        scrubbing = Scrubbing(
+            store=store,
+            tier=tier,
+            slot=slot,
+            tls=TlsFiles(self._place.tls),
+            on_fatal=self._end_in_failure,
+        )
+        self._supervisor.start("scrub", scrubbing.run, OnCrash.RESTART)
 
     async def _upkeep(self) -> None:
         """Now and then: the VDL made durable, certificates read again."""

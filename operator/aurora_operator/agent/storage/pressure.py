@@ -95,7 +95,9 @@ class PressureWatch:
             await self._removal.look(self._total_bytes, low_on_space=low)
             self._measure()
         runs = not self._page_store.status().held
-        if may_run_page_store(self._free_bytes, self._total_bytes, runs=runs):
+        view = self._store.view()
+        log_bytes = 0 if view.scl is None or view.log_start is None else view.scl - view.log_start
+        if may_run_page_store(self._free_bytes, self._total_bytes, log_bytes, runs=runs):
             self._page_store.release()
         elif runs:
             await self._page_store.hold(

@@ -36,6 +36,12 @@ CONNECT_SECONDS: Final = 2.0
 TERM_SECONDS: Final = 3.0
 """How long a server that is just being promoted may still announce its old term (T14)."""
 RETRY_SECONDS: Final = (0.01, 0.02, 0.05, 0.1, 0.2)
+NO_ROOM_SECONDS: Final = 0.5
+"""Pause before log is asked for again that was refused; the writer must not seem silent (H24)."""
+LONG_SECONDS: Final = 0.1
+BREATH_SECONDS_MAX: Final = 0.5
+"""A batch that took longer than the first is followed by a pause, so that the rest of the pod gets
+as much time, but at most the second: enough to answer that the disk is slow."""
 
 _Failure = (OSError, TimeoutError, wire.ServerError, wire.WireError, LogRefused, NotWritten)
 
@@ -163,7 +169,9 @@ class Acceptor:
             try:
                 await self._one_connection()
             except _Failure as error:
-                if self._streaming:
+                if isinstance(error, NotWritten):
+                    await asyncio.sleep(NO_ROOM_SECONDS)
+                elif self._streaming:
                     failures = 0
                 self._note_end(error)
                 if isinstance(error, wire.ServerError) and error.sqlstate == wire.SEGMENT_REMOVED:
@@ -223,6 +231,10 @@ class Acceptor:
                 continue
             self._note_heard()
             end = self._take(client, batch, term)
+            took_seconds = time.monotonic() - self._heard_at
+            if took_seconds > LONG_SECONDS:
+                self._heard_at = time.monotonic()  # who does not listen hears no silence
+                await asyncio.sleep(min(took_seconds, BREATH_SECONDS_MAX))
         return end
 
     def _take(self, client: LogClient, batch: list[LogEvent], term: Term) -> TermEnd | None:

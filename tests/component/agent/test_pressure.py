@@ -299,20 +299,30 @@ async def test_rule_14_log_goes_beyond_the_bound_and_the_laggard_says_so(volume:
 async def test_a_page_store_without_its_log_takes_a_fresh_base(volume: Volume) -> None:
     """Held while its disk is short; four others run, so its log may go, and it begins anew."""
     writer, pod = volume.instances[3], volume.storage[2]
-    before = await volume.storage_status(pod)
-    assert before.page_store.redo_lsn is not None
+
+    async def settled() -> StorageStatus | None:
+        """Its log is within the bound, so that room is short for its pages only."""
+        await _write_log(volume, SEGMENT_BYTES)
+        await _checkpoint(pod)
+        status = await volume.storage_status(pod)
+        assert status.scl is not None
+        assert status.log_start is not None
+        kept_bytes, redo = status.scl - status.log_start, status.page_store.redo_lsn
+        return status if redo is not None and kept_bytes < 5 * SEGMENT_BYTES else None
+
+    before = await wait_until("its log is short", settled, 120)
     ballast = pod.disk / "ballast"
     free = before.pressure.free_bytes
     assert free is not None
     with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, free - 80 * 1024 * 1024)
+        os.posix_fallocate(file.fileno(), 0, free - 90 * 1024 * 1024)
     try:
         await wait_until("pages are held", lambda: _held(volume, pod), 30)
         await _write_log(volume, 5 * SEGMENT_BYTES)
 
         async def gave_up() -> bool:
             start = (await volume.storage_status(pod)).log_start
-            return start is not None and start > before.page_store.redo_lsn
+            return bool(start is not None and start > before.page_store.redo_lsn)
 
         await wait_until("the log of its pages went", gave_up, 60)
     finally:

@@ -18,7 +18,7 @@ from aurora_operator.api.convert import view_from_status
 from aurora_operator.api.messages import CopyState, StorageStatus
 from aurora_operator.core.lsn import SEGMENT_BYTES, Lsn
 from aurora_operator.core.names import Identity, Slot
-from aurora_operator.core.pressure import is_left_behind, log_bound_bytes
+from aurora_operator.core.pressure import Pressure, is_left_behind, log_bound_bytes
 from aurora_operator.core.retention import LogNeeds, decide_retention
 from aurora_operator.volume.copy_store import CopyStore
 
@@ -109,10 +109,11 @@ class LogRemoval:
 
 
 def _has_base(status: StorageStatus) -> bool:
-    """Whether an instance could start from this pod: pages that run, and their whole log."""
+    """Whether an instance could start from this pod: pages that run, and all log since then."""
     redo, start = status.page_store.redo_lsn, status.log_start
     return (
         status.state is CopyState.FULL
+        and status.pressure.state is not Pressure.LEFT_BEHIND
         and status.page_store.running
         and redo is not None
         and start is not None

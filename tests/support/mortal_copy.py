@@ -118,6 +118,7 @@ def _follow(work: Work) -> None:
             term=work.promise.term,
             tls=work.tls,
             on_progress=lambda: None,
+            on_stream=lambda: None,
         )
         acceptor.start()
         await acceptor.join()

@@ -50,7 +50,7 @@ SLOW_SLOT = 4
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def volume(request: pytest.FixtureRequest) -> AsyncIterator[Volume]:
-    made = Volume(DISKS)
+    made = Volume(disks=DISKS)
     made.storage[SLOW_SLOT].boot = SLOW_BOOT
     os.environ["SLOW_WHEN"] = str(made.root / "slow")
     async with made as volume:

@@ -237,7 +237,7 @@ class Acceptor:
             end = self._take(client, batch, term)
             took_seconds = time.monotonic() - self._heard_at
             if took_seconds > LONG_SECONDS:
-                self._heard_at = time.monotonic()  # who does not listen hears no silence
+                self._note_heard()  # who does not listen hears no silence
                 await asyncio.sleep(min(took_seconds, BREATH_SECONDS_MAX))
         return end
 

@@ -34,7 +34,7 @@ class Pressure(StrEnum):
     SLOW = "slow"
     """It takes log, but stays behind what four others hold."""
     LOW_SPACE = "low-space"
-    """Only the log's reserve is free: it takes log, and its page store stands still."""
+    """Only the log's reserve is free: it takes log, and large pages stand still."""
     NONE = "none"
 
 
@@ -77,15 +77,21 @@ def is_low_on_space(free_bytes: int, total_bytes: int) -> bool:
     return free_bytes < reserve_bytes(total_bytes)
 
 
-def may_run_page_store(free_bytes: int, total_bytes: int, log_bytes: int, *, runs: bool) -> bool:
+def may_run_page_store(
+    free_bytes: int, total_bytes: int, transient_bytes: int, *, runs: bool
+) -> bool:
     """Pages may take room down to the reserve; a page store that stands waits for a quarter more.
 
-    The distance keeps it from being started and stopped in turn. Log beyond its bound is not the
-    pages' fault: it is kept for them alone and goes as they get on, so they are not stopped for it.
+    The distance keeps it from being started and stopped in turn. ``transient_bytes`` are log, the
+    copy's and what the page store keeps of it, which goes as the page store gets on: it is no
+    reason to stop it, as that would keep the log for ever. So pages stand only when they themselves
+    take more than the reserve and the log's bound leave to them.
     """
-    reserve, beyond = reserve_bytes(total_bytes), log_bytes - log_bound_bytes(total_bytes)
-    free_of_excess = free_bytes + max(0, beyond)
-    return free_of_excess >= (reserve if runs else reserve + reserve // 4)
+    reserve = reserve_bytes(total_bytes)
+    pages_bytes = total_bytes - free_bytes - transient_bytes
+    if pages_bytes <= total_bytes - reserve - log_bound_bytes(total_bytes):
+        return True
+    return free_bytes >= (reserve if runs else reserve + reserve // 4)
 
 
 def judge_pressure(facts: PressureFacts) -> PressureVerdict:
@@ -115,8 +121,8 @@ def judge_pressure(facts: PressureFacts) -> PressureVerdict:
         return PressureVerdict(
             Pressure.LOW_SPACE,
             f"low on space: {free}, which is the log's reserve of"
-            f" {reserve_bytes(facts.total_bytes)}. It takes log; its pages stand still and no"
-            " instance can start from them. Raise storage.size",
+            f" {reserve_bytes(facts.total_bytes)}. It takes log; a page store that needs this room"
+            " stands still, and no instance can start from it. Raise storage.size",
         )
     return PressureVerdict(Pressure.NONE, "")
 

@@ -41,9 +41,10 @@ def test_the_reserve_of_the_log(total: int, reserve: int) -> None:
         pytest.param(99, 50, True, False, id="below-it"),
         pytest.param(100, 50, False, False, id="not-again-at-once"),
         pytest.param(125, 50, False, True, id="again-with-more"),
-        pytest.param(99, 100, True, False, id="log-within-its-bound"),
-        pytest.param(20, 180, True, True, id="log-kept-for-the-pages"),
-        pytest.param(20, 179, True, False, id="log-and-pages"),
+        pytest.param(99, 101, True, True, id="small-pages-and-much-log"),
+        pytest.param(0, 200, True, True, id="nothing-free-but-for-log"),
+        pytest.param(0, 200, False, True, id="go-on-so-that-log-can-go"),
+        pytest.param(99, 100, True, False, id="large-pages"),
     ],
 )
 def test_pages_stand_below_the_reserve_and_go_on_well_above_it(

@@ -95,14 +95,20 @@ class PressureWatch:
             await self._removal.look(self._total_bytes, low_on_space=low)
             self._measure()
         runs = not self._page_store.status().held
-        view = self._store.view()
-        log_bytes = 0 if view.scl is None or view.log_start is None else view.scl - view.log_start
-        if may_run_page_store(self._free_bytes, self._total_bytes, log_bytes, runs=runs):
+        transient_bytes = self._transient_bytes()
+        if may_run_page_store(self._free_bytes, self._total_bytes, transient_bytes, runs=runs):
             self._page_store.release()
         elif runs:
             await self._page_store.hold(
                 f"{self._free_bytes} of {self._total_bytes} bytes are free, and these are the log's"
             )
+
+    def _transient_bytes(self) -> int:
+        """The copy's log, and as much of it as the page store keeps since its redo point."""
+        view, redo = self._store.view(), self._page_store.status().redo_lsn
+        if view.scl is None or view.log_start is None:
+            return 0
+        return view.scl - view.log_start + (0 if redo is None else max(0, view.scl - redo))
 
     def _measure(self) -> None:
         usage = shutil.disk_usage(self._disk)

@@ -48,9 +48,9 @@ class Files:
         """Read up to ``length_bytes``; less only at the end of the file."""
         return os.pread(descriptor, length_bytes, offset)
 
-    def forget_cached(self, descriptor: int) -> None:
-        """Read from the disk next time, as far as what is cached was written back."""
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    def forget_cached(self, descriptor: int, length_bytes: int, offset: int) -> None:
+        """Read this from the disk next time, as far as what is cached was written back."""
+        os.posix_fadvise(descriptor, offset, length_bytes, os.POSIX_FADV_DONTNEED)
 
     def shorten(self, descriptor: int, length_bytes: int) -> None:
         """Cut a file's end off."""

@@ -54,9 +54,8 @@ def examine(files: Files, piece: Piece) -> Examined:
     """
     descriptor = files.open(piece.path)
     try:
-        files.forget_cached(descriptor)
-        size = max(PIECE_BYTES, frames.HEADER_BYTES)
-        content = files.read(descriptor, size, piece.offset)
+        files.forget_cached(descriptor, PIECE_BYTES, piece.offset)
+        content = files.read(descriptor, PIECE_BYTES, piece.offset)
         lsn, position = piece.lsn, 0
         while lsn < piece.stop:
             frame = frames.decode(piece.seed, content, position)

@@ -121,9 +121,7 @@ class StorageAsks:
         sentence = self._birth.sentence or (
             view.sentence if stream is None else stream.acceptor.sentence
         )
-        return replace(
-            view, sentence="; ".join(filter(None, (sentence, self._pressure().sentence)))
-        )
+        return replace(view, sentence=sentence)
 
     def stream_state(self) -> StreamState:
         """What the copy would say of the writer."""
@@ -140,8 +138,10 @@ class StorageAsks:
 
     def status_now(self) -> StorageStatus:
         """Everything for the status."""
+        view, pressure = self.view(), self._pressure()
+        told = "; ".join(filter(None, (view.sentence, pressure.sentence)))
         return status_from_view(
-            self.view(), self.stream_state(), self._page_store.status(), self._pressure()
+            replace(view, sentence=told), self.stream_state(), self._page_store.status(), pressure
         )
 
     async def status(self, _ask: None) -> StorageStatus:

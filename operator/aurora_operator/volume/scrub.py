@@ -76,7 +76,7 @@ def examine(files: Files, piece: Piece) -> Examined:
 
 def _damaged(piece: Piece, content: bytes) -> Examined:
     """The damage reaches to the next good frame of this log, or to the end of what counts."""
-    for frame in frames.find_after(piece.seed, content, piece.offset):
+    for frame in frames.find_after(piece.seed, content, piece.offset - 1):
         if piece.lsn < frame.lsn < piece.stop:
             damage = Damage(piece.lsn, frame.lsn)
             return Examined(piece.lsn, piece.offset, len(content), damage, frame.offset)

@@ -109,7 +109,7 @@ class Segment:
             if frame is not None and frame.lsn == segment.end:
                 segment._note(frame)
                 continue
-            later = frames.find_after(segment._seed, content, segment.size_bytes)
+            later = frames.find_after(segment._seed, content, segment.size_bytes - 1)
             good = next((f for f in later if f.lsn > segment.end), None)
             segment._lsns.append(segment.end)
             segment._offsets.append(segment.size_bytes)

@@ -90,6 +90,7 @@ def disk(losing_disk: tuple[Program, Path]) -> Iterator[tuple[Program, Path]]:
     program.tell("delay 0", "ok")
     path = root / f"copy-{time.monotonic_ns()}"
     path.mkdir()
+    _sync(root)
     yield program, path
     program.tell("delay 0", "ok")
     shutil.rmtree(path)

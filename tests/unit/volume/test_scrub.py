@@ -106,6 +106,7 @@ def test_a_flipped_bit_is_found_and_mended_wherever_it_is(
     store: LogStore, tmp_path: Path, segment: int
 ) -> None:
     walk = Walk()
+    read_all(store)  # segments stay open for reading; they must not outlive their repair
     for number in (0, 1, 3):
         for region, place in REGIONS.items():
             frame = frames_of(tmp_path, segment)[number]
@@ -114,7 +115,7 @@ def test_a_flipped_bit_is_found_and_mended_wherever_it_is(
             assert damage == Damage(frame.lsn, frame.end), f"{region} of frame {number}"
             mend(store, damage)
             assert walk_once(store, walk) is None
-    assert read_all(store) == content(0, 700)
+            assert read_all(store) == content(0, 700)
     write(store, 700, 800)
     assert read_all(opened(tmp_path)) == content(0, 800)
 
@@ -165,6 +166,46 @@ def test_what_is_not_durable_is_nobodys_and_is_found_once_it_is(
     assert walk_once(store) == Damage(at(700), at(740))
 
 
+@pytest.mark.parametrize("segment", [0, 2], ids=["complete", "active"])
+def test_a_repair_in_other_frames_moves_what_lies_behind(
+    store: LogStore, tmp_path: Path, segment: int
+) -> None:
+    """A peer's bytes come in pieces of other lengths, and terms may end among them."""
+    frame = frames_of(tmp_path, segment)[1]
+    flip(tmp_path, segment, frame.offset)
+    begin = frame.lsn - at(0)
+    pieces = [(ONE, content(begin + n, min(15, FRAME - n))) for n in range(0, FRAME, 15)]
+    store.repair(frame.lsn, pieces)
+    assert read_all(store) == content(0, 700)
+    write(store, 700, 800)
+    assert read_all(store) == read_all(opened(tmp_path)) == content(0, 800)
+
+
+def test_a_frame_that_is_missing_is_damage(store: LogStore, tmp_path: Path) -> None:
+    """All frames have their checksums, but a write never reached the disk."""
+    path = segment_path(tmp_path / "log", at(SEGMENT))
+    frames, data = frames_of(tmp_path, 1), path.read_bytes()
+    path.write_bytes(data[: frames[2].offset] + data[frames[3].offset :])
+    damage = Damage(frames[2].lsn, frames[3].lsn)
+    assert walk_once(store) == damage
+    mend(store, damage)
+    assert read_all(opened(tmp_path)) == content(0, 700)
+
+
+def test_damage_that_was_cut_off_meanwhile_is_none(store: LogStore, tmp_path: Path) -> None:
+    walk = Walk()
+    flip(tmp_path, 0, frames_of(tmp_path, 0)[3].offset)
+    first = walk.next_piece(store)
+    assert first is not None
+    assert walk.take(store, first, examine(FILES, first)) is None
+    piece = walk.next_piece(store)
+    assert piece is not None
+    seen = examine(FILES, piece)
+    assert seen.damage is not None
+    store.truncate(at(90))
+    assert walk.take(store, piece, seen) is None
+
+
 def test_a_cut_between_reading_and_taking_is_no_damage(store: LogStore) -> None:
     walk = Walk()
     piece = walk.next_piece(store)
@@ -176,10 +217,13 @@ def test_a_cut_between_reading_and_taking_is_no_damage(store: LogStore) -> None:
     assert walk_once(store, walk) is None
 
 
-def test_a_walk_in_the_middle_begins_its_segment_anew_after_a_cut(store: LogStore) -> None:
+def test_a_walk_in_the_middle_begins_its_segment_anew_after_a_cut(
+    store: LogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The frame that holds the cut is shorter now: what follows begins elsewhere."""
+    monkeypatch.setattr("aurora_operator.volume.scrub.PIECE_BYTES", 100)
     walk = Walk()
-    while (piece := walk.next_piece(store)) is not None and piece.start < at(SEGMENT):
+    while (piece := walk.next_piece(store)) is not None and piece.lsn <= at(310):
         walk.take(store, piece, examine(FILES, piece))
     store.truncate(at(300))
     write(store, 300, 400)

@@ -285,11 +285,11 @@ class Volume:
         self.password = password or self.password
         relayed = tuple(
             pod.model_copy(update={"host": f"{CUT_STORAGE}.{pod.slot + 1}"})
-            for pod in self._config.storage
+            for pod in self.config.storage
         )
-        cut = self._config.model_copy(update={"storage": relayed})
+        cut = self.config.model_copy(update={"storage": relayed})
         contents = {
-            self.root / "agent.json": self._config.model_dump_json(),
+            self.root / "agent.json": self.config.model_dump_json(),
             self.root / "agent-cut.json": cut.model_dump_json(),
             self.root / "agent.json": self.config.model_dump_json(),
             self.root / "master" / "password": self.password,

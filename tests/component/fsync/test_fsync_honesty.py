@@ -16,6 +16,7 @@ import contextlib
 import os
 import pickle
 import random
+import select
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,8 @@ MUTANT_CUTS_MAX = 15
 FSYNC_SECONDS = 0.02
 """As long as an fsync takes here, so that a cut often falls into one."""
 LOST_SLOT = 5
+ANSWER_SECONDS = 60.0
+"""For a helper to answer, on a machine that does much else."""
 
 
 class Program:
@@ -50,21 +53,40 @@ class Program:
             [sys.executable, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            bufsize=0,
             pass_fds=descriptors,
         )
+        self._said = b""
         self.heard: list[str] = []
 
     def tell(self, line: str, answer: str) -> str:
         """Say a line, and read until the answer that begins so; what came before is kept."""
         assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            heard = self._next_line(deadline)
+            if heard is None:
+                raise AssertionError(
+                    f"{self._process.args!r} did not answer {line!r}; it said {self.heard[-3:]}"
+                )
+            if heard.startswith(answer):
+                return heard
+            self.heard.append(heard)
+
+    def _next_line(self, deadline: float) -> str | None:
+        """The next line; ``None`` when it ended, or says nothing for too long."""
         assert self._process.stdout is not None
-        print(line, file=self._process.stdin, flush=True)
-        while heard := self._process.stdout.readline():
-            if heard.startswith(answer) or not answer:
-                return heard.strip()
-            self.heard.append(heard.strip())
-        raise AssertionError(f"{self._process.args!r} ended when it was told {line!r}")
+        while b"\n" not in self._said:
+            left_seconds = max(0.0, deadline - time.monotonic())
+            if not select.select([self._process.stdout], [], [], left_seconds)[0]:
+                return None
+            data = self._process.stdout.read(65536)
+            if not data:
+                return None
+            self._said += data
+        line, _, self._said = self._said.partition(b"\n")
+        return line.decode().strip()
 
     def end(self) -> None:
         self._process.kill()

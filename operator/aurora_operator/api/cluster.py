@@ -307,6 +307,8 @@ class VolumeCopy(ApiModel):
     node: str | None = None
     state: str
     scl: str | None = None
+    pressure: str | None = None
+    """What keeps it from doing its part: low-space, slow, no-room or left-behind."""
 
 
 class VolumeRecord(ApiModel):

@@ -24,6 +24,7 @@ from aurora_operator.core.cluster.phases import (
 )
 from aurora_operator.core.cluster.plan import Plan
 from aurora_operator.core.names import SLOT_COUNT, Slot
+from aurora_operator.core.pressure import Pressure
 from aurora_operator.kube.api import Kind
 from aurora_operator.reconcile.sight import Sight
 
@@ -125,6 +126,9 @@ def _copies(seen: ClusterObservation, volume: VolumeFacts | None) -> tuple[Volum
                 node=pod.node if pod is not None else None,
                 state=answer.grade.value if answer is not None else "silent",
                 scl=str(answer.scl) if answer is not None and answer.scl is not None else None,
+                pressure=None
+                if answer is None or answer.pressure is Pressure.NONE
+                else answer.pressure.value,
             )
         )
     return tuple(copies)

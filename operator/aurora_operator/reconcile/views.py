@@ -247,6 +247,8 @@ def copy_view(status: StorageStatus) -> CopyView:
         member_identities=status.members.identities if status.members else (),
         vdl_term=known.term if known else None,
         vdl=known.lsn if known else None,
+        pressure=status.pressure.state,
+        pressure_sentence=status.pressure.sentence,
         sentence=status.sentence,
     )
 

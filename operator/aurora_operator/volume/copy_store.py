@@ -9,6 +9,7 @@ not there, the copy is FAILED: it says so, for good, and has no vote (I5).
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,7 @@ from aurora_operator.core.gate import ServePoint, candidate_serve_point, serve_p
 from aurora_operator.core.history import TermHistory
 from aurora_operator.core.lsn import LOG_START, SEGMENT_BYTES, Lsn, Term
 from aurora_operator.core.names import Identity, Slot
+from aurora_operator.core.scrub import Damage
 from aurora_operator.core.vdl import merge_known
 from aurora_operator.core.verdicts import Refuse
 from aurora_operator.volume.behind import Behind
@@ -55,6 +57,7 @@ from aurora_operator.volume.errors import (
 )
 from aurora_operator.volume.files import Files, write_atomically
 from aurora_operator.volume.log_store import LogStore
+from aurora_operator.volume.strain import Strain
 from aurora_operator.volume.term_file import read_record, write_record
 
 logger = structlog.get_logger(__name__)
@@ -85,6 +88,7 @@ class CopyStore:
         self._prefix_end = LOG_START
         self._listeners: list[Callable[[], None]] = []
         self._behind = Behind()
+        self.strain = Strain()
 
     @classmethod
     def open(
@@ -226,13 +230,18 @@ class CopyStore:
                 f"{len(data)} bytes at {lsn} were sent as term {term}, but the adopted history is"
                 f" {history}; nothing was written"
             )
-        self._guarded(lambda: log.append(lsn, data, term))
+        try:
+            self._guarded(lambda: log.append(lsn, data, term))
+        except NotWritten as error:
+            self.strain.note_refusal(str(error))
+            raise
 
     def sync(self) -> None:
         """Make all that was appended durable; raises ``StorageFailed``, and the copy has failed."""
         log = self._open_log()
-        before = log.durable_end
+        before, began = log.durable_end, time.monotonic()
         self._guarded(log.sync)
+        self.strain.note_sync(time.monotonic() - began)
         record = self._record
         if record is not None and self._rolled(record.scl_floor, log.durable_end):
             self._save_lazily(replace(record, scl_floor=log.durable_end))
@@ -273,6 +282,14 @@ class CopyStore:
         if seconds < BEHIND_SECONDS:
             return None
         return f"{self._identity} has been behind other gates for {seconds:.1f} s"
+
+    def behind(self) -> tuple[int, float]:
+        """Bytes known to be durable elsewhere and not here, and seconds behind other gates."""
+        if self._state is not CopyState.FULL:
+            return 0, 0.0
+        known = self._full_record().known_vdl
+        lacking = 0 if known is None else max(0, known.lsn - self.scl())
+        return lacking, self._behind.seconds(self.serve_point())
 
     def uncapped_point(self) -> ServePoint | None:
         """How far the candidate that holds the promise may read."""
@@ -315,6 +332,29 @@ class CopyStore:
         """Rule 14: remove segments below ``lsn``."""
         log = self._open_log()
         self._guarded(lambda: log.remove_before(lsn))
+
+    # -- scrub and repair ------------------------------------------------------------------
+
+    def full_log(self) -> LogStore | None:
+        """The log of a full copy, to be read again; ``None`` for any other."""
+        return self._log if self._state is CopyState.FULL else None
+
+    def repair(self, damage: Damage, data: bytes) -> None:
+        """Put a peer's bytes in the place of damaged ones; they are of the terms that the own
+        history says."""
+        log, history, pieces = self._open_log(), self.history(), []
+        lsn = damage.begin
+        while data:
+            term, run_end = history.term_of_byte(lsn), history.end_of_run(lsn)
+            length = len(data) if run_end is None else min(len(data), run_end - lsn)
+            assert term is not None, f"{lsn} lies below the history {history}"
+            pieces.append((term, data[:length]))
+            lsn, data = lsn.advanced(length), data[length:]
+        self._guarded(lambda: log.repair(damage.begin, pieces))
+
+    def give_up(self, sentence: str) -> None:
+        """Damage that no peer repaired: the copy is FAILED and has to be filled anew (I5)."""
+        self._fail(LogDamaged(sentence))
 
     # -- rule 13: birth --------------------------------------------------------------------
 

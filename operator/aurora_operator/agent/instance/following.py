@@ -201,6 +201,17 @@ class Following:
             " takes it in"
         )
 
+    @property
+    def waiting(self) -> str:
+        """A sentence while fewer copies take log than a commit needs; empty otherwise."""
+        taking = sum(copy.streaming for copy in self.describe())
+        if self.vdl is None or taking >= AURORA_QUORUM.write_quorum:
+            return ""
+        return (
+            f"commits wait: {taking} of {len(self._attendants)} copies take log, and"
+            f" {AURORA_QUORUM.write_quorum} are needed; reads go on, nothing acknowledged is lost"
+        )
+
     def describe(self) -> tuple[CopyFollowing, ...]:
         """How each copy follows, for the status."""
         return tuple(attendant.describe() for attendant in self._attendants)

@@ -27,6 +27,7 @@ from aurora_operator.api.messages import (
     FillAsk,
     FormatAsk,
     HubBeat,
+    PressureStatus,
     PrevoteAsk,
     PromiseAsk,
     StorageAnswer,
@@ -88,6 +89,7 @@ class StorageAsks:
         beat_silent_seconds: Callable[[], float],
         on_stream: Callable[[], None],
         on_fatal: Callable[[str], None],
+        pressure: Callable[[], PressureStatus] = PressureStatus,
     ) -> None:
         """``on_stream`` is told when the copy's view of its writer changed.
 
@@ -102,6 +104,7 @@ class StorageAsks:
         self._beat_silent_seconds = beat_silent_seconds
         self._on_stream = on_stream
         self._on_fatal = on_fatal
+        self._pressure = pressure
         self._stream: _Stream | None = None
         self._hold: Hold | None = None
         self._prevote_told: tuple[InstanceName, Proceed | Refuse] | None = None
@@ -135,7 +138,11 @@ class StorageAsks:
 
     def status_now(self) -> StorageStatus:
         """Everything for the status."""
-        return status_from_view(self.view(), self.stream_state(), self._page_store.status())
+        view, pressure = self.view(), self._pressure()
+        told = "; ".join(filter(None, (view.sentence, pressure.sentence)))
+        return status_from_view(
+            replace(view, sentence=told), self.stream_state(), self._page_store.status(), pressure
+        )
 
     async def status(self, _ask: None) -> StorageStatus:
         """``GET status``."""

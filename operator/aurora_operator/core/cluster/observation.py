@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.names import Identity, InstanceName, Slot, VolumeId
+from aurora_operator.core.pressure import Pressure
 
 
 class CopyGrade(StrEnum):
@@ -131,6 +132,8 @@ class CopyView:
     member_identities: tuple[Identity, ...] = ()
     vdl_term: Term | None = None
     vdl: Lsn | None = None
+    pressure: Pressure = Pressure.NONE
+    pressure_sentence: str = ""
     sentence: str = ""
 
 

@@ -49,7 +49,8 @@ ENVIRONMENT = {
     # The checkout is read-only: pytest keeps no cache in it.
     "PYTEST_ADDOPTS": "-p no:cacheprovider",
     "PYTHONPATH": f"/src/operator:/src/tests:/{PACKAGES}",
-    "PYTHONDONTWRITEBYTECODE": "1",
+    # One cache for all processes of a run: every agent would compile our code anew.
+    "PYTHONPYCACHEPREFIX": "/tmp/pycache",
     "PYTHONUNBUFFERED": "1",
     "TERM": os.environ.get("TERM", "dumb"),
 }

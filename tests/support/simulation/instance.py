@@ -16,6 +16,7 @@ from aurora_operator.core.birth import FORMAT_HISTORY
 from aurora_operator.core.copy import SILENT_SECONDS, CopyView, Position, Promise
 from aurora_operator.core.following import AskAdopt, AskPromise, WriterFacts, next_for_copy
 from aurora_operator.core.history import TermHistory
+from aurora_operator.core.isolation import out_of_reach, superseded
 from aurora_operator.core.lsn import FORMAT_TERM, Term
 from aurora_operator.core.members import highest
 from aurora_operator.core.names import AttemptId, Identity
@@ -107,6 +108,8 @@ class Instance:
         self.lookout = Lookout(self)
         self.handover: Handover | None = None
         self.views: dict[int, CopyView] = {}
+        """What copies told of themselves since they were last asked for something."""
+        self._seen: dict[int, CopyView] = {}
         self._beat_at = -1000.0
         self._promised: dict[Identity, Term] = {}
         self._heard_at: dict[Identity, float] = {}
@@ -132,11 +135,11 @@ class Instance:
             if record is not None:
                 attempt.seen.append(record.promise.term)
         elif attempt.phase == "open":
-            self.views[answer.copy.slot] = answer.copy
+            self.views[answer.copy.slot] = self._seen[answer.copy.slot] = answer.copy
 
     def on_view(self, slot: int, view: CopyView) -> None:
         """A copy described itself."""
-        self.views[slot] = view
+        self.views[slot] = self._seen[slot] = view
 
     def on_tail(self, attempt: Attempt, begin: int, tail: list[int], history: TermHistory) -> None:
         """Log from the chosen copy, through the relay."""
@@ -361,6 +364,7 @@ class Instance:
         self.views = attempt.known
         self._promised = {}
         self._heard_at = {}
+        self._seen = {}
         self.attempt = attempt
         attempt.enter("open", self.world.now)
         assert self.history is not None
@@ -378,9 +382,12 @@ class Instance:
         assert facts is not None
         assert hub is not None
         assert server is not None
-        higher = sum(term > attempt.promise.term for term in self._promised.values())
-        if higher >= AURORA_QUORUM.read_quorum:
-            self._fail("superseded")
+        over = superseded(attempt.promise.term, self._promised.values(), AURORA_QUORUM)
+        over = over or out_of_reach(
+            attempt.promise, facts.members, self._seen.values(), AURORA_QUORUM
+        )
+        if over is not None:
+            self._fail(over.sentence)
             return
         self._take_reports(server)
         if self.role is Role.OPENING:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from support.simulation.instance import Instance, Role
+from support.simulation.attempt import Role
+from support.simulation.instance import Instance
 from support.simulation.world import World
 
 

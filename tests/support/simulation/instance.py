@@ -9,7 +9,6 @@ allows. Old writers go on until they learn better.
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from aurora_operator.core.birth import FORMAT_HISTORY
@@ -35,6 +34,7 @@ from aurora_operator.core.quorum import AURORA_QUORUM
 from aurora_operator.core.restart import Mark, Stopped, judge_restart, judge_start
 from aurora_operator.core.verdicts import GiveUp, Proceed, Wait, Wipe
 from aurora_operator.volume.hub import Hub
+from support.simulation.attempt import Attempt, Role
 from support.simulation.handover import Handover
 from support.simulation.ledger import Violated, offset, position
 from support.simulation.lookout import Lookout
@@ -47,38 +47,6 @@ _PHASE_SECONDS = {"prevote": 2.0, "promise": 2.0, "catch up": 3.0, "open": 6.0}
 _ASK_AGAIN_SECONDS = 0.4
 _TAIL_SECONDS = 0.05
 _BEAT_SECONDS = 0.1
-
-
-class Role(StrEnum):
-    """What an instance is at the moment."""
-
-    REPLICA = "replica"
-    OPENING = "opening"
-    WRITER = "writer"
-    STOPPED = "stopped"
-
-
-class Attempt:
-    """What an agent remembers of one attempt to open, or to restart."""
-
-    __slots__ = ("answers", "asked_at", "began_at", "choice", "known", "phase", "promise", "seen")
-
-    def __init__(self, promise: Promise, phase: str, now: float) -> None:
-        self.promise = promise
-        self.phase = phase
-        self.began_at = now
-        self.asked_at = now
-        self.seen = [FORMAT_TERM]
-        self.answers: dict[Identity, CopyAnswer] = {}
-        self.choice: Choice | None = None
-        self.known: dict[int, CopyView] = {}
-        """The copies as they were when they promised."""
-
-    def enter(self, phase: str, now: float) -> None:
-        """The next phase begins, with a deadline of its own."""
-        self.phase = phase
-        self.began_at = now
-        self.answers = {}
 
 
 class Instance:

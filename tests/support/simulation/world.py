@@ -18,8 +18,9 @@ from aurora_operator.core.birth import FORMAT_PROMISE
 from aurora_operator.core.copy import CopyState, Promise
 from aurora_operator.core.lsn import Term
 from support.copies import record, vdl
+from support.simulation.attempt import Role
 from support.simulation.faults import Faults
-from support.simulation.instance import Instance, Role
+from support.simulation.instance import Instance
 from support.simulation.ledger import Ledger, Violated
 from support.simulation.network import OPERATOR, Network
 from support.simulation.server import Server

@@ -37,7 +37,7 @@ from aurora_operator.api.messages import (
 )
 from aurora_operator.core.copy import CopyView, Position, Promise
 from aurora_operator.core.following import AskAdopt, AskPromise, Leave, WriterFacts, next_for_copy
-from aurora_operator.core.isolation import NEVER_NS, Heard, superseded
+from aurora_operator.core.isolation import NEVER_NS, Heard, out_of_reach, superseded
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.members import MemberList
 from aurora_operator.core.names import Identity, InstanceName, Slot
@@ -73,7 +73,9 @@ class Following:
         self.facts: WriterFacts | None = None
         """Known from the promotion on; until then copies are only connected to."""
         self.superseded = asyncio.Event()
-        """Three members promised a higher term."""
+        """This writer cannot commit any more (rule 12)."""
+        self.why_over = ""
+        """The sentence that goes with it."""
         self.on_heard: Callable[[], object] | None = None
         """Called when a member answered a beat, or promised higher."""
         self.hub: Hub | None = None
@@ -146,7 +148,12 @@ class Following:
     def notice(self) -> None:
         """A member was heard of: clients may be served on, or this writer is over (rule 12)."""
         promised = (a.promised_term for a in self._attendants)
-        if superseded(self.promise.term, promised, AURORA_QUORUM) is not None:
+        copies = (a.seen for a in self._attendants if a.seen is not None)
+        over = superseded(self.promise.term, promised, AURORA_QUORUM) or out_of_reach(
+            self.promise, self.members, copies, AURORA_QUORUM
+        )
+        if over is not None:
+            self.why_over = over.sentence
             self.superseded.set()
         if self.on_heard is not None:
             self.on_heard()
@@ -230,6 +237,8 @@ class Attendant:
         """The highest promise heard of; a promise is never taken back."""
         self.asked_ns = NEVER_NS
         """When the beat was sent that it last answered as a copy of the own term."""
+        self.seen: CopyView | None = None
+        """The copy as it last described itself."""
         self.stranded_at = NEVER
         """Since when it is reachable, full, and bound to another attempt."""
         self.has_prompt_readers = False
@@ -375,7 +384,9 @@ class Attendant:
         if copy.identity != self.identity:
             self._sentence = f"{copy.identity} answers where {self.identity} is a member"
             return _ATTEND_SECONDS
+        self.seen = copy
         self._note_promise(copy.promised_term)
+        self._following.notice()
         step = next_for_copy(facts, copy)
         self._sentence = step.sentence
         bound_elsewhere = (

@@ -59,12 +59,14 @@ def members_to_text(members: MemberList) -> MemberListText:
         version_term=members.version.term,
         version_number=members.version.number,
         identities=members.identities,
+        slots=members.slots,
     )
 
 
 def members_from_text(text: MemberListText) -> MemberList:
     """The member list as it is decided on."""
-    return MemberList(MemberVersion(text.version_term, text.version_number), text.identities)
+    version = MemberVersion(text.version_term, text.version_number)
+    return MemberList(version, text.identities, text.slots)
 
 
 def vdl_to_text(vdl: Vdl | None) -> DurablePoint | None:

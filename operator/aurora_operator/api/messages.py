@@ -51,11 +51,13 @@ class TermStartText(Message):
 
 
 class MemberListText(Message):
-    """The six identities of the volume in slot order, with the list's version (term, n)."""
+    """The identities of the volume in slot order, with the list's version (term, n)."""
 
     version_term: Term
     version_number: int
     identities: tuple[Identity, ...]
+    slots: tuple[Slot, ...] = ()
+    """The slot of each identity; not told for a list of six."""
 
 
 class DurablePoint(Message):

@@ -18,9 +18,12 @@ import pytest
 from aiohttp import web
 
 from aurora_operator.agent.client import AgentAddress, AgentClient, AgentUnreachable
+from aurora_operator.agent.place import Place
 from aurora_operator.agent.storage import asks as asks_module
+from aurora_operator.agent.storage import birth as birth_module
 from aurora_operator.agent.storage.asks import StorageAsks
 from aurora_operator.agent.storage.birth import CopyBirth
+from aurora_operator.agent.storage.filling import Lesson
 from aurora_operator.agent.storage.hub_end import HubEnd
 from aurora_operator.agent.storage.page_store import PageStore
 from aurora_operator.agent.storage.watch_end import WatchEnd
@@ -31,16 +34,18 @@ from aurora_operator.api.messages import (
     AdoptAsk,
     BirthRecord,
     HubBeat,
+    MembersAsk,
     PageStoreStatus,
     PrevoteAsk,
     PromiseAsk,
+    RefillAsk,
     StorageAnswer,
     StorageStatus,
 )
 from aurora_operator.core.birth import VolumeRecord, born_record
 from aurora_operator.core.copy import Promise, StreamState, Vdl
 from aurora_operator.core.lsn import Lsn, Term
-from aurora_operator.core.names import Slot, VolumeId
+from aurora_operator.core.names import Identity, Slot, VolumeId
 from aurora_operator.engines.postgresql.endpoint import TcpEndpoint, TlsFiles
 from aurora_operator.volume.copy_store import CopyStore
 from support.copies import IDENTITIES, at
@@ -97,6 +102,7 @@ class SmallAcceptor:
     def __init__(self, volume: SmallVolume, **given: Any) -> None:
         self._volume = volume
         self._copy = cast("CopyStore", given["copy"])
+        self._identity = cast("Identity", given["identity"])
         self._writer = cast("TcpEndpoint", given["writer"])
         self.term = cast("Term", given["term"])
         self.sentence = "a stand-in"
@@ -135,7 +141,9 @@ class SmallAcceptor:
 
     def _sender(self) -> SmallMachine | None:
         machine = self._volume.machines.get(self._writer.server_name)
-        return machine if machine is not None and machine.sends(self.term) else None
+        if machine is None or self._identity not in machine.slots:
+            return None
+        return machine if machine.sends(self.term) else None
 
 
 class SmallPod:
@@ -148,6 +156,7 @@ class SmallPod:
         self.sockets: list[SmallSocket] = []
         self.delay_seconds = 0.0
         self.refuses_prevotes = False
+        self._lives = 0
         store = CopyStore.open(
             directory,
             IDENTITIES[slot],
@@ -170,9 +179,16 @@ class SmallPod:
         self.store = store
         self.hub = HubEnd(lambda: position_to_hub(self.asks.view()), self._learn)
         self.watch = WatchEnd(lambda: self.asks.misses_writer())
+        place = small_place(f"shop-storage-{self.slot}", self._directory)
+        self.birth = CopyBirth(
+            place=place,
+            store=store,
+            page_store=cast("PageStore", _Quiet()),
+            tier=self._volume.tier,
+        )
         self.asks = StorageAsks(
             store=store,
-            birth=cast("CopyBirth", _Quiet()),
+            birth=self.birth,
             page_store=cast("PageStore", _Quiet()),
             tier=self._volume.tier,
             tls=TlsFiles(self._directory),
@@ -191,6 +207,26 @@ class SmallPod:
         assert self.store.record is not None
         return self.store.record.promise.term
 
+    def lose_disk(self) -> None:
+        """The pod comes back with an empty disk, under the identity that it was configured with."""
+        self.asks.stop_stream()
+        self.store.close()
+        self._lives += 1
+        self._directory = self._directory.with_name(f"copy-{self.slot}-{self._lives}")
+        self._directory.mkdir()
+        self.hold(
+            CopyStore.open(
+                self._directory,
+                IDENTITIES[self.slot],
+                self.slot,
+                volume_id=self._volume.record.volume_id,
+                files=QuickFiles(),
+                segment_bytes=_SEGMENT_BYTES,
+            )
+        )
+        for socket in self.sockets:
+            socket.cut()
+
     def cut_off(self) -> None:
         """Nobody reaches it, and connections that were there are silent."""
         self.away = True
@@ -200,14 +236,47 @@ class SmallPod:
     def _learn(self, beat: HubBeat) -> bool:
         if beat.vdl is not None:
             self.store.learn_vdl(Vdl(beat.term, beat.vdl))
-        assert self.store.record is not None
-        return self.store.record.promise == Promise(beat.term, beat.attempt_id)
+        record = self.store.record
+        return record is not None and record.promise == Promise(beat.term, beat.attempt_id)
+
+
+class SmallFilling:
+    """In the place of a fill: the log comes at once, from the gates, and there are no pages."""
+
+    def __init__(self, **given: Any) -> None:
+        self.progress = None
+        self._store = cast("CopyStore", given["store"])
+        self._tier = cast("StorageTier", given["tier"])
+        self._volume = cast("SmallClient", self._tier.client).volume
+
+    async def fill(self, identity: Identity, learn: Callable[[], Any]) -> Lesson:
+        lesson = cast("Lesson", await learn())
+        self._store.begin_fill(identity, lesson.history)
+        self._volume.fills.append(identity)
+        while self._volume.fills_wait:  # noqa: ASYNC110 - the test decides
+            await asyncio.sleep(0.001)
+        lesson = cast("Lesson", await learn())
+        self._store.extend_fill_history(lesson.history)
+        source = self._volume.pods[lesson.sources[0]].store
+        point = source.serve_point()
+        assert point is not None
+        while (begin := self._store.scl()) < point.limit:
+            end = min(point.limit, lesson.history.end_of_run(begin) or point.limit)
+            term = lesson.history.term_of_byte(begin)
+            assert term is not None
+            self._store.append(begin, source.read(begin, end - begin), term)
+            self._store.sync()
+        return lesson
+
+    def name_pages(self) -> None:
+        """There are none."""
+
+    def remove_pages(self) -> None:
+        """There are none."""
 
 
 class _Quiet:
-    """In the place of birth and page store: nothing is going on, pages are there."""
-
-    sentence = ""
+    """In the place of the page store: pages are there."""
 
     def status(self) -> PageStoreStatus:
         return PageStoreStatus(running=True)
@@ -222,12 +291,17 @@ class SmallVolume:
         self.acceptors: list[SmallAcceptor] = []
         self.dry: set[int] = set()
         """Slots that get no log at the moment."""
+        self.fills: list[Identity] = []
+        """Every identity that a fill was begun for."""
+        self.fills_wait = False
+        """Fills stop half way, until this is over."""
         self.fatal: list[str] = []
         self.violations: list[str] = []
         """What must never have happened; looked at when a test ends."""
         self.config = agent_config()
         self.tier = self.tier_for(Process())
         monkeypatch.setattr(asks_module, "Acceptor", lambda **given: SmallAcceptor(self, **given))
+        monkeypatch.setattr(birth_module, "CopyFilling", SmallFilling)
         self.pods = [SmallPod(self, slot, directory / f"copy-{slot}") for slot in range(6)]
         self.serving: set[asyncio.Task[None]] = set()
 
@@ -246,7 +320,7 @@ class SmallVolume:
 
     async def close(self) -> None:
         for pod in self.pods:
-            pod.asks.stop_stream()
+            await pod.asks.close()
             pod.store.close()
         for task in self.serving:
             task.cancel()
@@ -259,7 +333,7 @@ class SmallClient:
     """In the place of the agents' client: calls go straight to the pod."""
 
     def __init__(self, volume: SmallVolume, process: Process) -> None:
-        self._volume = volume
+        self.volume = self._volume = volume
         self._process = process
 
     async def fetch_storage_status(
@@ -284,6 +358,16 @@ class SmallClient:
     async def adopt(self, agent: AgentAddress, ask: AdoptAsk) -> StorageAnswer:
         answer = await (await self._reach(agent)).asks.adopt(ask)
         await self._process.did_by_asking(f"adopt {agent.pod}")
+        return answer
+
+    async def refill(self, agent: AgentAddress, ask: RefillAsk) -> StorageAnswer:
+        answer = await (await self._reach(agent)).asks.refill(ask)
+        await self._process.did_by_asking(f"refill {agent.pod}")
+        return answer
+
+    async def store_members(self, agent: AgentAddress, ask: MembersAsk) -> StorageAnswer:
+        answer = await (await self._reach(agent)).asks.store_members(ask)
+        await self._process.did_by_asking(f"members {agent.pod}")
         return answer
 
     async def connect_hub(self, agent: AgentAddress) -> SmallSocket:
@@ -354,6 +438,22 @@ class SmallSocket:
 
     async def __aexit__(self, *_error: object) -> None:
         await self.close()
+
+
+def small_place(pod: str, directory: Path) -> Place:
+    """Where an agent stands, in one directory."""
+    return Place(
+        pod=pod,
+        namespace="test",
+        pod_uid=f"uid-{pod}",
+        pod_ip="192.0.2.1",
+        boot_id="boot",
+        config_file=directory,
+        tls=directory,
+        master=directory,
+        disk=directory,
+        run=directory,
+    )
 
 
 def agent_config() -> AgentConfig:

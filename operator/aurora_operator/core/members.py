@@ -67,9 +67,16 @@ class MemberList:
         """Which member a slot holds."""
         return next((i for s, i in zip(self.slots, self.identities, strict=True) if s == slot), None)
 
-    def renewed(self, term: Term) -> MemberList:
-        """The same members, as a list that the writer of ``term`` made."""
-        return MemberList(self._next(term), self.identities, self.slots)
+    def restricted_to(self, identities: Iterable[Identity]) -> MemberList:
+        """Those of the members that are among ``identities``; it is no list that anybody keeps."""
+        wanted = set(identities)
+        by_slot = {s: i for s, i in self._by_slot().items() if i in wanted}
+        return MemberList(self.version, tuple(by_slot.values()), tuple(by_slot))
+
+    def renewed(self, term: Term, above: MemberVersion) -> MemberList:
+        """The same members, as a list of the writer of ``term`` that goes before ``above``."""
+        version = max(self._next(term), MemberList._after(above, term))
+        return MemberList(version, self.identities, self.slots)
 
     def without(self, identity: Identity, term: Term) -> MemberList:
         """The list one change later: ``identity`` is no member any more, for ever."""
@@ -89,11 +96,14 @@ class MemberList:
         return MemberList(self._next(term), tuple(by_slot[slot] for slot in slots), slots)
 
     def _next(self, term: Term) -> MemberVersion:
+        return self._after(self.version, term)
+
+    @staticmethod
+    def _after(version: MemberVersion, term: Term) -> MemberVersion:
         """The version after this one; a writer never goes on with another writer's numbers."""
-        if term < self.version.term:
-            raise ValueError(f"the writer of term {term} cannot change a list of {self.version}")
-        number = self.version.number + 1 if term == self.version.term else 1
-        return MemberVersion(term, number)
+        if term < version.term:
+            raise ValueError(f"the writer of term {term} cannot change a list of {version}")
+        return MemberVersion(term, version.number + 1 if term == version.term else 1)
 
 
 def highest(lists: Iterable[MemberList]) -> MemberList:

@@ -60,9 +60,10 @@ def next_term(seen: Iterable[Term]) -> Term:
 def judge_prevotes(answers: Sequence[CopyAnswer], policy: QuorumPolicy) -> Proceed | Wait:
     """Rule 2: a write quorum of members must say yes before anything is written (H11)."""
     try:
-        counted = _members_answers(answers)
+        members = _highest_list(answers)
     except ValueError as error:
         return Wait(str(error))
+    counted = [] if members is None else _members_answers(answers, members)
     yes = sum(answer.granted for answer in counted)
     sentence = f"{yes} of {len(counted)} members that answered would promise"
     if yes >= policy.write_quorum:
@@ -91,18 +92,21 @@ def choose(
             " formatted twice (rule 13); nothing was chosen, find out which copies hold your data"
         )
     try:
-        counted = _members_answers(answers)
+        members = _highest_list(answers)
     except ValueError as error:
         return GiveUp(str(error))
+    if members is None:
+        return Wait(f"no full copy answers {asked}")
+    counted = _members_answers(answers, members)
     granted = [a.copy for a in counted if a.granted and _promised(a.copy) == asked]
     refused = len(counted) - len(granted)
-    if refused > policy.copies - policy.write_quorum:
+    if refused > len(members.identities) - policy.write_quorum:
         return GiveUp(
             f"{refused} members refuse {asked}; {policy.write_quorum} can no longer agree"
         )
     if len(granted) < policy.write_quorum:
         return Wait(f"{len(granted)} of {policy.write_quorum} promises for {asked}")
-    return _best(granted)
+    return _best(granted, members)
 
 
 def skipped_terms(history: TermHistory, term: Term) -> tuple[Term, ...]:
@@ -161,16 +165,18 @@ def may_open(
     return Opened(vdl, f"term {term} is open: {policy.write_quorum} copies hold it up to {vdl}")
 
 
-def _members_answers(answers: Sequence[CopyAnswer]) -> list[CopyAnswer]:
-    """One answer for each member of the highest list that a full copy shows (rule 8).
+def _highest_list(answers: Sequence[CopyAnswer]) -> MemberList | None:
+    """The highest list that a full copy shows (rule 8).
 
-    A copy that is not full knows of no list that could count (I5, H13); it still counts as an
-    answer, which is always a no.
+    A copy that is not full knows of no list that could count (I5, H13); raises ``ValueError`` for
+    two lists of one version.
     """
     lists = [a.copy.record.members for a in answers if a.copy.record is not None and _full(a.copy)]
-    if not lists:
-        return []
-    members = highest(lists)
+    return highest(lists) if lists else None
+
+
+def _members_answers(answers: Sequence[CopyAnswer], members: MemberList) -> list[CopyAnswer]:
+    """One answer for each of the members; of a copy that is not full it is always a no (I5)."""
     by_identity = {a.copy.identity: a for a in answers if a.copy.identity in members}
     return [
         CopyAnswer(answer.granted and _full(answer.copy), answer.copy)
@@ -186,7 +192,7 @@ def _promised(copy: CopyView) -> Promise | None:
     return None if copy.record is None else copy.record.promise
 
 
-def _best(promised: Sequence[CopyView]) -> Choice | GiveUp:
+def _best(promised: Sequence[CopyView], members: MemberList) -> Choice | GiveUp:
     """The copy with the highest (term of the last byte, SCL); the lowest slot among equals."""
     ranked = []
     for copy in promised:
@@ -194,7 +200,6 @@ def _best(promised: Sequence[CopyView]) -> Choice | GiveUp:
             return GiveUp(f"{copy.identity} promised, but shows no log")
         ranked.append(((copy.log_term, copy.scl, -copy.slot), copy.record))
     (log_term, scl, _), record = max(ranked, key=lambda pair: pair[0])
-    members = highest(copy.record.members for copy in promised if copy.record is not None)
     return Choice(
         identity=record.identity,
         slot=record.slot,

@@ -177,7 +177,7 @@ def judge_refill(
         return Refuse(f"slot {own.slot} belongs to {members.identity_in(own.slot)}")
     higher = [p for p in teachers if (p.promised_term or 0) > writer.term]
     if higher:
-        return Refuse(f"{higher[0].identity} promised term {higher[0].promised_term}, not {writer}")
+        return Wait(f"{higher[0].identity} promised term {higher[0].promised_term}, not {writer}")
     followers = [p for p in teachers if p.record is not None and p.record.promise == writer]
     adopted = [p for p in followers if p.log_term == writer.term]
     if len(followers) < policy.read_quorum or not adopted:
@@ -199,7 +199,7 @@ def _not_stored(seen: Membership, policy: QuorumPolicy) -> Step | None:
     newest = max((members.version for members in kept), default=seen.members.version)
     if newest > seen.members.version:
         term = max(seen.promise.term, newest.term)
-        renewed = seen.members.renewed(term)
+        renewed = seen.members.renewed(term, newest)
         return StoreList(renewed, f"a copy keeps a list {newest} that never came into effect")
     stored = sum(members == seen.members for members in kept)
     if stored >= policy.write_quorum:

@@ -13,6 +13,7 @@ from aurora_operator.agent.instance import (
     isolation,
     lifecycle,
     opening,
+    replacing,
     replica,
     restart,
 )
@@ -35,6 +36,8 @@ SHORTENED = (
     (opening, "_PREVOTE_PAUSE_SECONDS", 0.005),
     (opening, "_CATCH_UP_SECONDS", 0.3),
     (opening, "_OPEN_SECONDS", 0.3),
+    (replacing, "_BUSY_SECONDS", 0.005),
+    (replacing, "_CALM_SECONDS", 0.02),
     (replica, "_PERIOD_SECONDS", 0.002),
     (replica, "_SHUT_PERIOD_SECONDS", 0.002),
     (restart, "_LOOK_SECONDS", 0.01),

@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import aiohttp
@@ -22,6 +24,7 @@ from aurora_operator.agent.client import AgentAddress, AgentUnreachable
 from aurora_operator.agent.tier import StorageTier
 from aurora_operator.api.convert import (
     adoption_to_ask,
+    members_to_ask,
     position_from_hub,
     promise_to_ask,
     view_from_status,
@@ -31,15 +34,24 @@ from aurora_operator.api.messages import (
     DurablePoint,
     HubBeat,
     HubPosition,
+    StorageAnswer,
     WriterAddress,
 )
 from aurora_operator.core.copy import CopyView, Position, Promise
-from aurora_operator.core.following import AskAdopt, AskPromise, Leave, WriterFacts, next_for_copy
+from aurora_operator.core.following import (
+    AskAdopt,
+    AskMembers,
+    AskPromise,
+    Leave,
+    WriterFacts,
+    next_for_copy,
+)
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.members import MemberList
 from aurora_operator.core.names import Identity, Slot
 from aurora_operator.core.opening import Opened
 from aurora_operator.core.quorum import AURORA_QUORUM
+from aurora_operator.core.replacement import Remembered, returned_with_less
 from aurora_operator.volume.hub import Hub
 
 log = structlog.get_logger()
@@ -51,6 +63,11 @@ _ATTEND_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 0.1
 _SEND_SECONDS: Final = 5.0
 _SILENT_SECONDS: Final = 3.0
+_ASKED: Final = {
+    AskPromise: "copy asked to promise",
+    AskMembers: "copy asked to keep the member list",
+    AskAdopt: "copy asked to adopt",
+}
 _STRANDED_SECONDS: Final = 10.0
 """So long a copy may belong to another attempt before it is worth a person's attention."""
 
@@ -71,8 +88,10 @@ class Following:
         """Three members promised a higher term."""
         self.hub: Hub | None = None
         self._changed = asyncio.Condition()
+        self._counting = frozenset(members.identities)
+        self._guests: dict[Slot, Identity] = {}
         self._attendants = [
-            Attendant(self, slot, agent, members.identities[slot])
+            Attendant(self, slot, agent, members.identity_in(slot))
             for slot, agent in tier.agents.items()
         ]
         self._tasks: list[asyncio.Task[None]] = []
@@ -100,7 +119,46 @@ class Following:
         for attendant in self._attendants:
             if attendant.position is not None:
                 self.hub.hear(attendant.position)
-            attendant.poke(known.get(attendant.identity))
+            identity = attendant.identity
+            attendant.poke(None if identity is None else known.get(identity))
+
+    def change_members(self, members: MemberList) -> None:
+        """Rule 8: have every member keep this list; who counts does not change by that."""
+        assert self.facts is not None
+        self.members = members
+        self.facts = replace(self.facts, members=members)
+        for attendant in self._attendants:
+            guest = self._guests.get(attendant.slot)
+            attendant.belong_to(members.identity_in(attendant.slot) or guest)
+
+    def welcome(self, slot: Slot, guest: Identity) -> None:
+        """Rule 8: a filled copy follows this writer, and counts for nothing yet."""
+        assert self.facts is not None
+        self.facts = replace(self.facts, guest=guest)
+        self._guests = {slot: guest}
+        for attendant in self._attendants:
+            if attendant.slot == slot:
+                attendant.belong_to(guest)
+
+    def count_only(self, identities: Sequence[Identity]) -> None:
+        """Rule 8: these members count from now on, for the VDL and for everything else."""
+        self._counting = frozenset(identities)
+        if self.hub is None:
+            return
+        self.hub.count_only(self.members.restricted_to(identities))
+        for attendant in self._attendants:
+            if attendant.position is not None:
+                self.hub.hear(attendant.position)
+            attendant.poke()
+
+    def counts(self, identity: Identity | None) -> bool:
+        """Whether it is one of those whom commits wait for."""
+        return identity in self._counting
+
+    @property
+    def returned_with_less(self) -> frozenset[Slot]:
+        """Slots whose copy lost what this writer remembers of it (H17)."""
+        return frozenset(a.slot for a in self._attendants if a.lost_memory)
 
     async def wait_open(self, must_hold: Lsn) -> Opened:
         """Rule 6: wait until four copies hold the term up to ``must_hold`` (I4)."""
@@ -121,14 +179,16 @@ class Following:
 
     def notice_promises(self) -> None:
         """Rule 12: three members that promised higher end this writer."""
-        higher = sum(a.promised_term > self.promise.term for a in self._attendants)
+        members = [a for a in self._attendants if self.counts(a.identity)]
+        higher = sum(a.promised_term > self.promise.term for a in members)
         if higher >= AURORA_QUORUM.read_quorum:
             self.superseded.set()
 
     def members_heard(self, within_seconds: float) -> int:
         """How many members of the own term were heard of so recently."""
         since = time.monotonic() - within_seconds
-        return sum(attendant.heard_at > since for attendant in self._attendants)
+        members = [a for a in self._attendants if self.counts(a.identity)]
+        return sum(attendant.heard_at > since for attendant in members)
 
     @property
     def vdl(self) -> Lsn | None:
@@ -165,13 +225,15 @@ class Following:
 
 
 class Attendant:
-    """Serves one member."""
+    """Serves one slot: its member, or the copy that is on its way in."""
 
     def __init__(
-        self, following: Following, slot: Slot, agent: AgentAddress, identity: Identity
+        self, following: Following, slot: Slot, agent: AgentAddress, identity: Identity | None
     ) -> None:
         self.agent = agent
+        self.slot = slot
         self.identity = identity
+        """Whose copy is served here; ``None`` while the slot waits to be filled."""
         self.position: Position | None = None
         self.promised_term = Term(0)
         """The highest promise heard of; a promise is never taken back."""
@@ -179,9 +241,12 @@ class Attendant:
         """When it last said that it belongs to the own term."""
         self.stranded_at = NEVER
         """Since when it is reachable, full, and bound to another attempt."""
+        self.lost_memory = False
+        """Its copy returned with less than it had (H17)."""
         self.beat_due = asyncio.Event()
         self._following = following
-        self._slot = slot
+        self._durable_scl: Lsn | None = None
+        """How far its log of the own term was heard to be durable."""
         self._known: CopyView | None = None
         self._poked = asyncio.Event()
         self._connected = False
@@ -193,10 +258,22 @@ class Attendant:
         self._known = known
         self._poked.set()
 
+    def belong_to(self, identity: Identity | None) -> None:
+        """Serve this copy from now on; nothing that was heard of another one is kept."""
+        if identity != self.identity:
+            self.identity = identity
+            self.position = None
+            self._durable_scl = None
+            self.promised_term = Term(0)
+            self.heard_at = float("-inf")
+            self.stranded_at = NEVER
+            self.lost_memory = False
+        self.poke()
+
     def describe(self) -> CopyFollowing:
         """For the status."""
         return CopyFollowing(
-            slot=self._slot,
+            slot=self.slot,
             identity=self.identity,
             reachable=self._connected,
             streaming=self._connected and self._streaming,
@@ -253,14 +330,22 @@ class Attendant:
             await socket.close()
 
     async def _take(self, message: HubPosition) -> None:
-        position = position_from_hub(self.identity, message)
         lost_stream = self._streaming and not message.streaming
         first = not self._connected
         self._connected = True
+        identity = self.identity
+        if identity is None or message.identity not in (None, identity):
+            self._streaming = False
+            if first:
+                self.poke()
+            return
+        position = position_from_hub(identity, message)
         self._streaming = message.streaming
         self._note_promise(message.promised_term)
         if message.promised_term == self._following.promise.term:
             self.heard_at = time.monotonic()
+            if message.log_term == message.promised_term and message.scl is not None:
+                self._durable_scl = max(message.scl, self._durable_scl or message.scl)
         if first or lost_stream:
             self.poke()
         if position != self.position:
@@ -304,10 +389,18 @@ class Attendant:
         """Do one thing for the copy; how long to wait before looking again."""
         client = self._following.tier.client
         copy, self._known = self._known, None
+        before = Remembered(self.promised_term, self._durable_scl)
         if copy is None:
             copy = view_from_status(await client.fetch_storage_status(self.agent))
         if copy.identity != self.identity:
-            self._sentence = f"{copy.identity} answers where {self.identity} is a member"
+            expected = self.identity or "none"
+            self._sentence = f"{copy.identity} answers; the member of this slot is {expected}"
+            return _ATTEND_SECONDS
+        less = returned_with_less(copy, before, facts.promise.term)
+        if less is not None:
+            if not self.lost_memory:
+                log.error("a copy lost what it had; it is to be filled anew", reason=less)
+            self.lost_memory, self._sentence = True, less
             return _ATTEND_SECONDS
         self._note_promise(copy.promised_term)
         step = next_for_copy(facts, copy)
@@ -321,16 +414,9 @@ class Attendant:
         if isinstance(step, Leave):
             return _ATTEND_SECONDS
         started = time.monotonic()
-        if isinstance(step, AskPromise):
-            ask = promise_to_ask(step.promise, self._following.writer.instance)
-            answer = await client.promise(self.agent, ask)
-        else:
-            assert isinstance(step, AskAdopt)
-            answer = await client.adopt(
-                self.agent, adoption_to_ask(step.adoption, self._following.writer)
-            )
+        answer = await self._ask(step)
         log.info(
-            "copy asked to promise" if isinstance(step, AskPromise) else "copy asked to adopt",
+            _ASKED[type(step)],
             pod=self.agent.pod,
             granted=answer.granted,
             sentence=answer.sentence,
@@ -339,7 +425,18 @@ class Attendant:
         self._sentence = answer.sentence
         if not answer.granted:
             return _ATTEND_SECONDS
-        if isinstance(step, AskPromise):
-            self._known = view_from_status(answer.status)
-            return 0.0
-        return _RETRY_SECONDS * 5
+        if isinstance(step, AskAdopt):
+            return _RETRY_SECONDS * 5
+        self._known = view_from_status(answer.status)
+        return 0.0
+
+    async def _ask(self, step: AskPromise | AskMembers | AskAdopt) -> StorageAnswer:
+        client, writer = self._following.tier.client, self._following.writer
+        match step:
+            case AskPromise(promise):
+                return await client.promise(self.agent, promise_to_ask(promise, writer.instance))
+            case AskMembers(members):
+                ask = members_to_ask(self._following.promise, members)
+                return await client.store_members(self.agent, ask)
+            case AskAdopt(adoption):
+                return await client.adopt(self.agent, adoption_to_ask(adoption, writer))

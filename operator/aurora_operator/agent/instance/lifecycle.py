@@ -28,6 +28,7 @@ from aurora_operator.agent.instance.opening import (
     OpeningRefused,
     open_volume,
 )
+from aurora_operator.agent.instance.replacing import replace_lost_copies
 from aurora_operator.agent.instance.replica import CannotFollow, Replica
 from aurora_operator.agent.instance.restart import StoppedWriter
 from aurora_operator.agent.place import Place
@@ -231,6 +232,9 @@ class Instance:
         guarding = asyncio.create_task(
             shut_while_cut_off(opened.following, self._machine), name="guard the door"
         )
+        replacing = asyncio.create_task(
+            replace_lost_copies(opened.following, self._machine), name="replace lost copies"
+        )
         try:
             await self._while_server_runs(opened.following.superseded.wait())
             sentence = f"three members promised a term above {term}: standing down"
@@ -244,9 +248,9 @@ class Instance:
             await self._end_writer()
             return
         finally:
-            for task in (announcing, guarding):
+            for task in (announcing, guarding, replacing):
                 task.cancel()
-            await asyncio.wait([announcing, guarding])
+            await asyncio.wait([announcing, guarding, replacing])
         self._machine.shut_door()
         await self._end_writer()
         await self._machine.stop()

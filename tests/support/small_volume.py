@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -44,10 +45,12 @@ from aurora_operator.api.messages import (
 )
 from aurora_operator.core.birth import VolumeRecord, born_record
 from aurora_operator.core.copy import Promise, StreamState, Vdl
-from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.core.lsn import LOG_START, Lsn, Term
 from aurora_operator.core.names import Identity, Slot, VolumeId
 from aurora_operator.engines.postgresql.endpoint import TcpEndpoint, TlsFiles
-from aurora_operator.volume.copy_store import CopyStore
+from aurora_operator.volume.copy_store import LOG_DIRECTORY, CopyStore
+from aurora_operator.volume.log_store import LogStore
+from aurora_operator.volume.term_file import write_record
 from support.copies import IDENTITIES, at
 from support.crash import QuickFiles
 
@@ -70,6 +73,10 @@ class Process:
         self.steps: list[str] = []
         self.dead = asyncio.Event()
         self._kill_after = kill_after
+
+    def kill_after(self, steps: int) -> None:
+        """Die after so many more steps."""
+        self._kill_after = len(self.steps) + steps
 
     def check(self) -> None:
         """A dead process does nothing."""
@@ -200,7 +207,8 @@ class SmallPod:
 
     @property
     def scl(self) -> Lsn:
-        return self.store.scl()
+        """The end of its log; zero without one."""
+        return self.store.view().scl or Lsn(0)
 
     @property
     def promised(self) -> Term:
@@ -224,6 +232,33 @@ class SmallPod:
                 segment_bytes=_SEGMENT_BYTES,
             )
         )
+        for socket in self.sockets:
+            socket.cut()
+
+    def roll_back(self, end: Lsn) -> None:
+        """The disk lied, or came from an older snapshot: log that was durable is gone."""
+        self.asks.stop_stream()
+        record = self.store.record
+        assert record is not None
+        self.store.close()
+        log = LogStore.open(
+            self._directory / LOG_DIRECTORY,
+            files=QuickFiles(),
+            segment_bytes=_SEGMENT_BYTES,
+            salt=record.identity.encode(),
+        )
+        log.truncate(end)
+        log.close()
+        write_record(QuickFiles(), self._directory, replace(record, scl_floor=LOG_START))
+        store = CopyStore.open(
+            self._directory,
+            record.identity,
+            self.slot,
+            files=QuickFiles(),
+            segment_bytes=_SEGMENT_BYTES,
+        )
+        self.hold(store)
+        self.birth.done.set()  # it serves
         for socket in self.sockets:
             socket.cut()
 

@@ -389,8 +389,9 @@ class Attendant:
         """Do one thing for the copy; how long to wait before looking again."""
         client = self._following.tier.client
         copy, self._known = self._known, None
-        before = Remembered(self.promised_term, self._durable_scl)
+        before = Remembered()  # an answer that was told already may be older than what was heard
         if copy is None:
+            before = Remembered(self.promised_term, self._durable_scl)
             copy = view_from_status(await client.fetch_storage_status(self.agent))
         if copy.identity != self.identity:
             expected = self.identity or "none"

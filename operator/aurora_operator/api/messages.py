@@ -152,6 +152,8 @@ class RefillAsk(Message):
     attempt_id: AttemptId
     identity: Identity
     """The new one, which was never used before."""
+    chosen: Identity | None = None
+    """Only when three are left (rule 10): fill from this copy, to its very end."""
 
 
 class MembersAsk(Message):
@@ -310,6 +312,8 @@ class OpenAsk(Message):
     """``POST /v1/instance/open``: open the volume under a new term. Asking again is harmless."""
 
     reason: str
+    lost: tuple[Identity, ...] = ()
+    """The three members that were recorded as lost for good, if they were (rule 10)."""
 
 
 class RestartAsk(Message):

@@ -67,6 +67,10 @@ class MemberList:
         """Which member a slot holds."""
         return next((i for s, i in zip(self.slots, self.identities, strict=True) if s == slot), None)
 
+    def slot_of(self, identity: Identity) -> Slot:
+        """Which slot a member is in; raises ``ValueError`` for any other identity."""
+        return self.slots[self.identities.index(identity)]
+
     def restricted_to(self, identities: Iterable[Identity]) -> MemberList:
         """Those of the members that are among ``identities``; it is no list that anybody keeps."""
         wanted = set(identities)
@@ -87,6 +91,15 @@ class MemberList:
         if self.identity_in(slot) is not None:
             raise ValueError(f"slot {slot} is taken by {self.identity_in(slot)}")
         return self._changed({**self._by_slot(), slot: identity}, term)
+
+    def of_survivors(
+        self, left: Iterable[Identity], slot: Slot, new: Identity, term: Term
+    ) -> MemberList:
+        """Rule 10: the three that are left, and a new copy in ``slot``, which is none of theirs."""
+        by_slot = {s: i for s, i in self._by_slot().items() if i in set(left)}
+        if slot in by_slot:
+            raise ValueError(f"slot {slot} is taken by {by_slot[slot]}")
+        return self._changed({**by_slot, slot: new}, term)
 
     def _by_slot(self) -> dict[Slot, Identity]:
         return dict(zip(self.slots, self.identities, strict=True))

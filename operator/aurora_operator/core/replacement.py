@@ -152,7 +152,12 @@ def returned_with_less(copy: CopyView, before: Remembered, term: Term) -> str | 
 
 
 def judge_refill(
-    own: CopyView, new: Identity, writer: Promise, peers: Iterable[CopyView], policy: QuorumPolicy
+    own: CopyView,
+    new: Identity,
+    writer: Promise,
+    peers: Iterable[CopyView],
+    policy: QuorumPolicy,
+    chosen: Identity | None = None,
 ) -> CopyView | Wait | Refuse:
     """Rule 9, at the copy: whether it may be filled for this writer; the peer to learn from.
 
@@ -160,6 +165,9 @@ def judge_refill(
     answer never counts. Its own disk is wiped only when that list does not name it, so nothing
     that still counts is ever thrown away. Asked again when the log is there: the record is written
     only while the same still holds.
+
+    When three are left there is no writer to follow: a candidate has the promises of all three, and
+    the copy is filled from the one that it has ``chosen``, to its very end (rule 10).
     """
     full = [p for p in peers if p.state is CopyState.FULL and p.record is not None]
     lists = [p.record.members for p in full if p.record is not None]
@@ -179,10 +187,13 @@ def judge_refill(
     if higher:
         return Wait(f"{higher[0].identity} promised term {higher[0].promised_term}, not {writer}")
     followers = [p for p in teachers if p.record is not None and p.record.promise == writer]
-    adopted = [p for p in followers if p.log_term == writer.term]
-    if len(followers) < policy.read_quorum or not adopted:
+    if chosen is None:
+        able = [p for p in followers if p.log_term == writer.term]
+    else:
+        able = [p for p in followers if p.identity == chosen and new in members]
+    if len(followers) < policy.read_quorum or not able:
         return Wait(f"{len(followers)} of {policy.read_quorum} full members belong to {writer}")
-    return max(adopted, key=lambda copy: copy.scl or 0)
+    return max(able, key=lambda copy: copy.scl or 0)
 
 
 def _not_stored(seen: Membership, policy: QuorumPolicy) -> Step | None:
@@ -211,7 +222,7 @@ def _not_stored(seen: Membership, policy: QuorumPolicy) -> Step | None:
 
 def _finish(seen: Membership, identity: Identity) -> Step:
     """A listed identity is not in force: it is on its way out, or on its way in."""
-    slot = next(s for s in seen.members.slots if seen.members.identity_in(s) == identity)
+    slot = seen.members.slot_of(identity)
     why = _why_lost(seen, slot)
     if why is not None:
         return StoreList(seen.members.without(identity, seen.promise.term), why)

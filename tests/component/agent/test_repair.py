@@ -16,7 +16,8 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from aurora_operator.api.messages import CopyState, InstanceRole
+from aurora_operator.api.messages import CopyState, InstanceRole, OpenAsk
+from aurora_operator.core.names import Identity
 from support.inserts import Inserts
 from support.volume import Pod, Volume, wait_until
 
@@ -186,3 +187,62 @@ async def test_a_pod_that_is_merely_away_is_not_replaced(healthy: Volume) -> Non
     assert (await healthy.storage_status(away)).identity == before
     with pytest.raises(psycopg.OperationalError):
         await asyncio.wait_for(healthy.connect(away), 5)
+
+
+async def lose_three_and_the_writer(volume: Volume) -> tuple[Pod, tuple[Identity, ...]]:
+    """Three disks and the writer are gone at once; a replica is left."""
+    replica: Pod = await wait_until("a replica follows", lambda: replica_of(volume), 30)
+    writer = await writer_of(volume)
+    gone = volume.storage[1:4]
+    identities = tuple([(await volume.storage_status(pod)).identity for pod in gone])
+    volume.delete_instance(int(writer.name.rpartition("-")[2]))
+    for pod in gone:
+        lose_disk(pod)
+    for pod in gone:
+        await volume.wait_copy(pod, CopyState.BLANK, 30)
+    return replica, identities
+
+
+async def count_rows(volume: Volume, pod: Pod) -> int:
+    async with await volume.connect(pod) as session:
+        rows = await (await session.execute("SELECT count(*) FROM inserts")).fetchall()
+    return int(rows[0][0])
+
+
+async def refusals_of(volume: Volume, pod: Pod, ask: OpenAsk) -> list[str]:
+    """Ask to open, and wait until that was refused; why."""
+    before = len(pod.log())
+    assert (await volume.client.open(pod.agent, ask)).accepted
+
+    async def refused() -> list[str]:
+        lines = pod.log()[before:]
+        return [line["reason"] for line in lines if "opening refused" in line["event"]]
+
+    found: list[str] = await wait_until("the opening is refused", refused, 60)
+    return found
+
+
+async def test_rule_10_three_left_open_after_the_record_only(healthy: Volume) -> None:
+    async with Inserts(healthy) as inserts:
+        await inserts.wait_acknowledged(200, 60)
+    replica, lost = await lose_three_and_the_writer(healthy)
+    seen = await count_rows(healthy, replica)
+    assert await refusals_of(healthy, replica, OpenAsk(reason="a failover"))
+    assert await count_rows(healthy, replica) >= seen, "reads go on"
+    await healthy.client.open(replica.agent, OpenAsk(reason="recorded as lost", lost=lost))
+    await healthy.wait_role(replica, InstanceRole.WRITER, REPAIR_SECONDS)
+    async with await healthy.connect(replica) as session:
+        await inserts.check(session)
+        await session.execute("TRUNCATE inserts")
+    async with checked_inserts(healthy):
+        await wait_until("six members", lambda: six_members_stream(healthy), 2 * REPAIR_SECONDS)
+
+
+async def test_rule_10_four_lost_is_refused(healthy: Volume) -> None:
+    """The last one: this volume is lost."""
+    replica, lost = await lose_three_and_the_writer(healthy)
+    lose_disk(healthy.storage[5])
+    await healthy.wait_copy(healthy.storage[5], CopyState.BLANK, 30)
+    assert await refusals_of(healthy, replica, OpenAsk(reason="recorded as lost", lost=lost))
+    status = await healthy.instance_status(replica)
+    assert status.role is InstanceRole.REPLICA

@@ -9,7 +9,7 @@ leave a wish here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -85,6 +85,7 @@ class Instance:
             WriterAddress(instance=InstanceName(place.pod), ip=place.pod_ip, port=port),
         )
         self._open_wish: str | None = None
+        self._lost: tuple[Identity, ...] = ()
         self._open_wished = asyncio.Event()
         self._restart_wished = asyncio.Event()
 
@@ -105,8 +106,11 @@ class Instance:
         healthy = self._machine.door.is_open and self.replica.streaming
         return Standing(InstanceName(self._place.pod), healthy, self.replica.applied_lsn)
 
-    def wish_open(self, reason: str) -> tuple[bool, str]:
-        """Take note that this instance should open the volume; asking again is harmless."""
+    def wish_open(self, reason: str, lost: Sequence[Identity] = ()) -> tuple[bool, str]:
+        """Take note that this instance should open the volume; asking again is harmless.
+
+        ``lost``: three members that were recorded as lost for good (rule 10).
+        """
         if self.role is InstanceRole.WRITER:
             return True, f"it is the writer of term {self.term} already"
         if self.role is InstanceRole.STOPPED:
@@ -114,6 +118,7 @@ class Instance:
         if self.role is InstanceRole.OPENING:
             return True, "an attempt to open is under way"
         self._open_wish = reason
+        self._lost = tuple(lost)
         self._open_wished.set()
         return True, "it will try to open the volume"
 
@@ -180,7 +185,8 @@ class Instance:
                 reason = await self._while_server_runs(self._follow_until_asked())
                 self._say(InstanceRole.OPENING, f"opening: {reason}")
                 try:
-                    return await self._while_server_runs(open_volume(self._candidate, reason))
+                    opening = open_volume(self._candidate, reason, self._lost)
+                    return await self._while_server_runs(opening)
                 except OpeningRefused as error:
                     metrics.OPENINGS.labels(outcome="refused").inc()
                     log.warning("opening refused; still a replica", reason=str(error))

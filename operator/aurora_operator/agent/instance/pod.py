@@ -124,7 +124,7 @@ class InstancePod:
         return self.status()
 
     async def _open(self, ask: OpenAsk) -> InstanceAnswer:
-        accepted, sentence = self._instance.wish_open(ask.reason)
+        accepted, sentence = self._instance.wish_open(ask.reason, ask.lost)
         log.info("asked to open", reason=ask.reason, accepted=accepted, sentence=sentence)
         return InstanceAnswer(accepted=accepted, sentence=sentence, status=self.status())
 

@@ -9,7 +9,6 @@ commit's way: the list that commits wait for always has a write quorum that stre
 from __future__ import annotations
 
 import asyncio
-import secrets
 from typing import Final
 
 import structlog
@@ -17,6 +16,7 @@ import structlog
 from aurora_operator.agent.client import AgentUnreachable
 from aurora_operator.agent.instance.following import Following
 from aurora_operator.agent.instance.machine import Machine
+from aurora_operator.agent.instance.refounding import new_identity
 from aurora_operator.api.convert import view_from_status
 from aurora_operator.api.messages import RefillAsk
 from aurora_operator.core.copy import CopyView
@@ -42,8 +42,6 @@ log = structlog.get_logger()
 _CALM_SECONDS: Final = 2.0
 _BUSY_SECONDS: Final = 0.5
 _STATUS_SECONDS: Final = 1.0
-_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_SUFFIX_LENGTH: Final = 8
 
 
 async def replace_lost_copies(following: Following, machine: Machine) -> None:
@@ -107,7 +105,7 @@ class Replacer:
             case StoreList(members):
                 following.change_members(members)
             case FillCopy(slot, identity):
-                await self._ask_refill(slot, identity or _new_identity(slot))
+                await self._ask_refill(slot, identity or new_identity(slot))
             case TakeIn(slot, identity):
                 self._flushed = await machine.welcome(identity)
                 following.welcome(slot, identity)
@@ -125,9 +123,3 @@ class Replacer:
         answer = await tier.client.refill(tier.agents[slot], ask)
         if not answer.granted:
             log.warning("refill refused", slot=slot, sentence=answer.sentence)
-
-
-def _new_identity(slot: Slot) -> Identity:
-    """An identity that no disk of any volume ever had."""
-    suffix = "".join(secrets.choice(_ALPHABET) for _ in range(_SUFFIX_LENGTH))
-    return Identity(f"s{slot}_{suffix}")

@@ -33,7 +33,11 @@ from aurora_operator.core.quorum import AURORA_QUORUM
 from aurora_operator.core.replacement import judge_refill
 from aurora_operator.core.verdicts import Proceed, Refuse, Wait
 from aurora_operator.engines.postgresql.birth import make_base
-from aurora_operator.engines.postgresql.relay import FILL_PARAMETER
+from aurora_operator.engines.postgresql.relay import (
+    ATTEMPT_PARAMETER,
+    FILL_PARAMETER,
+    TERM_PARAMETER,
+)
 from aurora_operator.volume.copy_store import CopyStore
 from aurora_operator.volume.errors import StorageError
 
@@ -266,7 +270,15 @@ class CopyBirth:
         if not isinstance(taught, CopyView) or taught.record is None:
             raise FillFailed(taught.sentence)
         self._taught = taught
-        return Lesson(taught.record.system_identifier, taught.record.history, self._sources)
+        ask, sources, parameters = self._refill, self._sources, {}
+        if ask.chosen is not None:
+            sources = (taught.slot,)
+            parameters = {
+                FILL_PARAMETER: ask.identity,
+                TERM_PARAMETER: str(ask.term),
+                ATTEMPT_PARAMETER: ask.attempt_id,
+            }
+        return Lesson(taught.record.system_identifier, taught.record.history, sources, parameters)
 
     async def _judge_refill(self, ask: RefillAsk) -> CopyView | Wait | Refuse:
         """What the peers teach; those that could give base and log are noted."""
@@ -276,7 +288,8 @@ class CopyBirth:
             peers = [view_from_status(status) for status in statuses]
         except ValueError as error:
             return Refuse(f"a peer's answer makes no sense: {error}")
-        taught = judge_refill(own, ask.identity, promise_from_ask(ask), peers, AURORA_QUORUM)
+        writer = promise_from_ask(ask)
+        taught = judge_refill(own, ask.identity, writer, peers, AURORA_QUORUM, ask.chosen)
         if not isinstance(taught, CopyView) or taught.record is None:
             return taught
         full = [peer for peer in peers if peer.record is not None and peer.state is CopyState.FULL]

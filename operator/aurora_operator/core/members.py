@@ -30,6 +30,9 @@ class MemberVersion:
     term: Term
     number: int
 
+    def __str__(self) -> str:
+        return f"{self.term}.{self.number}"
+
 
 @dataclass(frozen=True, slots=True)
 class MemberList:
@@ -56,7 +59,7 @@ class MemberList:
         return identity in self.identities
 
     def __str__(self) -> str:
-        return f"{self.version.term}.{self.version.number} ({', '.join(self.identities)})"
+        return f"{self.version} ({', '.join(self.identities)})"
 
     @property
     def empty_slots(self) -> tuple[Slot, ...]:

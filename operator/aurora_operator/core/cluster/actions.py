@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aurora_operator.core.cluster.observation import VolumeFacts
-from aurora_operator.core.names import InstanceName, Slot
+from aurora_operator.core.names import Identity, InstanceName, Slot
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,13 @@ class CreateStoragePod:
 
 
 @dataclass(frozen=True)
+class DeleteClaim:
+    """Delete the claim of a copy that is gone for good: a new one is made in its place."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True)
 class FormatVolume:
     """Tell slot 0 to run initdb: once in a cluster's life (rule 13)."""
 
@@ -125,6 +132,8 @@ class AskOpen:
 
     instance: InstanceName
     reason: str
+    lost: tuple[Identity, ...] = ()
+    """The three copies that were recorded as lost, if they were (rule 10)."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,7 @@ Action = (
     | AnnotateClaim
     | ExpandClaim
     | CreateStoragePod
+    | DeleteClaim
     | FormatVolume
     | FillCopies
     | CreateInstance

@@ -7,10 +7,10 @@ what it then sees, so there is no state here and nothing to resume.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from aurora_operator.core.cluster import volume_record
+from aurora_operator.core.cluster import repair, volume_record
 from aurora_operator.core.cluster.actions import (
     Action,
     AddFinalizer,
@@ -20,6 +20,7 @@ from aurora_operator.core.cluster.actions import (
     CreateClaim,
     CreateInstance,
     CreateStoragePod,
+    DeleteClaim,
     DeletePod,
     EnsureSupport,
     ExpandClaim,
@@ -44,7 +45,13 @@ from aurora_operator.core.cluster.failover import (
     decide_opening,
     open_writer,
 )
-from aurora_operator.core.cluster.observation import ClusterObservation, PodView, Role, VolumeFacts
+from aurora_operator.core.cluster.observation import (
+    ClusterObservation,
+    CopyGrade,
+    PodView,
+    Role,
+    VolumeFacts,
+)
 from aurora_operator.core.cluster.phases import (
     ClusterPhase,
     Problem,
@@ -54,7 +61,7 @@ from aurora_operator.core.cluster.phases import (
     ready_replicas,
     serving_copies,
 )
-from aurora_operator.core.cluster.placement import place_slots
+from aurora_operator.core.cluster.placement import place_anew, place_slots
 from aurora_operator.core.cluster.problems import input_problems, pod_problems
 from aurora_operator.core.cluster.rollout import next_outdated, stuck_outdated
 from aurora_operator.core.cluster.scaling import scale_instances
@@ -116,6 +123,7 @@ def decide(seen: ClusterObservation) -> Plan:
     if volume is not None:
         _plan_storage(draft, volume)
         if volume.complete:
+            _plan_lost_copies(draft, volume)
             _plan_instances(draft)
         keep = _doubtful_pods(seen, volume)
         draft.actions += [
@@ -190,7 +198,18 @@ def _plan_volume(draft: _Draft) -> VolumeFacts | None:
             draft.notes.append(
                 Note(EventKind.VOLUME_FOUND, (volume.volume_id,), key=seen.namespace)
             )
+        else:
+            draft.notes += _repair_notes(seen.recorded, volume)
     return volume
+
+
+def _repair_notes(before: VolumeFacts, now: VolumeFacts) -> list[Note]:
+    """A copy that is a member under a new identity was repaired."""
+    return [
+        Note(EventKind.COPY_REPAIR_COMPLETED, (str(slot), identity), key=identity)
+        for slot, identity in enumerate(now.identities)
+        if before.complete and identity not in before.identities
+    ]
 
 
 def _plan_storage(draft: _Draft, volume: VolumeFacts) -> None:
@@ -206,28 +225,71 @@ def _plan_storage(draft: _Draft, volume: VolumeFacts) -> None:
         claim = seen.claims.get(slot)
         if slot in doubtful:
             continue
-        if claim is None:
-            if not volume.complete:
-                draft.actions.append(CreateClaim(slot, zones[slot], volume))
-                draft.say("making the volume's claims", WORKING_SECONDS)
-        elif claim.volume_id == volume.volume_id and not claim.terminating:
-            if (claim.system_identifier, claim.complete, claim.identities) != (
-                volume.system_identifier,
-                volume.complete,
-                volume.identities,
-            ):
+        makes_claim = claim is None and _may_make_claim(seen, volume, slot)
+        if makes_claim:
+            draft.actions.append(CreateClaim(slot, zones[slot], volume))
+            draft.say("making the volume's claims", WORKING_SECONDS)
+        elif claim is not None:
+            if volume_record.differs(claim, volume):
                 draft.actions.append(AnnotateClaim(slot, volume))
             if _may_expand(seen, claim.requested_bytes):
                 draft.actions.append(ExpandClaim(slot, seen.spec.storage_bytes))
                 draft.changing = True
         _plan_storage_pod(
-            draft, slot, zones[slot], has_claim=claim is not None or not volume.complete
+            draft, slot, zones[slot], has_claim=claim is not None or makes_claim
         )
     if opening:
         # Whatever support lacks can wait until somebody has been asked to open.
         draft.actions.append(EnsureSupport(volume))
     if not volume.complete:
         _plan_birth(draft, volume)
+
+
+def _may_make_claim(seen: ClusterObservation, volume: VolumeFacts, slot: Slot) -> bool:
+    """A claim of a volume in birth, or of a copy that is lost and can be filled anew."""
+    if not volume.complete:
+        return True
+    moves = place_anew(seen.nodes, seen.claims, slot).moves
+    may_move = seen.spec.allow_zone_move or not moves
+    return may_move and repair.may_make_claim(seen, volume, slot)
+
+
+def _plan_lost_copies(draft: _Draft, volume: VolumeFacts) -> None:
+    """Copies that are gone for good, and those that are being filled."""
+    seen = draft.seen
+    for slot, copy in sorted(seen.copies.items()):
+        if copy.grade is CopyGrade.FILLING:
+            note = Note(EventKind.COPY_REPAIR_STARTED, (str(slot),), key=copy.identity)
+            draft.notes.append(note)
+            draft.say(f"the copy in slot {slot} is being filled: {copy.progress}", WORKING_SECONDS)
+    match repair.judge_three_left(seen, volume):
+        case repair.Declare(lost, reason):
+            draft.actions.append(RecordVolume(replace(volume, lost=lost, lost_reason=reason)))
+            draft.notes.append(
+                Note(EventKind.COPIES_DECLARED_LOST, (", ".join(lost), reason), key=",".join(lost))
+            )
+            draft.say("three copies are recorded as lost", 0.0)
+        case repair.EndWriter(writer):
+            pod = seen.instance_pod(writer.name)
+            if pod is not None:
+                draft.actions.append(DeletePod(pod.name, pod.uid))
+                note = Note(EventKind.WRITER_ENDED_FOR_REPAIR, (pod.name,), key=pod.uid)
+                draft.notes.append(note)
+        case repair.ThreeLeft(reason, sentence):
+            draft.problems.append(Problem("VolumeConsistent", reason, sentence))
+            draft.say(sentence, WORKING_SECONDS)
+    match repair.next_replacement(seen, volume):
+        case repair.ReplaceAt(slot, pod, why, force):
+            if pod is not None:
+                draft.actions.append(DeletePod(pod.name, pod.uid, force=force))
+            draft.actions.append(DeleteClaim(slot))
+            key = volume.identities[slot]
+            draft.notes.append(Note(EventKind.COPY_REPLACED, (str(slot), why), key=key))
+            draft.say(f"replacing the copy in slot {slot}: {why}", WORKING_SECONDS)
+        case repair.ReplaceLater(slot, reason, sentence):
+            draft.problems.append(
+                Problem("VolumeConsistent", reason, sentence, key=f"{reason}/{slot}")
+            )
 
 
 def _may_expand(seen: ClusterObservation, requested_bytes: int) -> bool:
@@ -277,7 +339,8 @@ def plan_opening(seen: ClusterObservation) -> tuple[Opening, Action | None]:
     opening = decide_opening(seen)
     match opening:
         case OpenAt(instance, reason):
-            return opening, AskOpen(instance, reason)
+            lost = () if seen.recorded is None else seen.recorded.lost
+            return opening, AskOpen(instance, reason, lost)
         case RestartAt(instance, reason):
             return opening, AskRestart(instance, reason)
         case Replace(instance):

@@ -174,7 +174,8 @@ def _disk_is_gone(seen: ClusterObservation, slot: Slot) -> bool:
 
 def _why_disabled(seen: ClusterObservation, slot: Slot) -> str | None:
     """Why the pod of this slot cannot run, once that has lasted long enough."""
-    if seen.disabled_seconds.get(slot, 0.0) < seen.spec.replace_after_seconds:
+    lasted_seconds = seen.disabled_seconds.get(slot, 0.0)
+    if slot in seen.copies or lasted_seconds < seen.spec.replace_after_seconds:
         return None
     claim, pod = seen.claims.get(slot), seen.storage_pods.get(slot)
     if claim is None or claim.terminating:

@@ -176,8 +176,23 @@ NO_ZONE_A = tuple(n for n in NODES if n.zone != "zone-a")
         pytest.param(disabled(instances=instances(instance(2))), ReplaceLater, id="no-writer"),
         pytest.param(
             disabled(copies=without(healthy().copies, Slot(0), Slot(3))),
+            ReplaceAt,
+            id="another-is-silent-too",
+        ),
+        pytest.param(
+            disabled(copies=without(healthy().copies, Slot(0), Slot(3), Slot(4))),
             ReplaceLater,
-            id="another-is-silent",
+            id="three-others",
+        ),
+        pytest.param(
+            disabled(
+                copies={
+                    **without(healthy().copies, Slot(0)),
+                    Slot(3): copy(3, CopyGrade.FILLING),
+                }
+            ),
+            None,
+            id="another-is-filled-first",
         ),
         pytest.param(
             disabled(copies={**healthy().copies, Slot(3): copy(3, CopyGrade.FILLING)}),
@@ -190,9 +205,9 @@ NO_ZONE_A = tuple(n for n in NODES if n.zone != "zone-a")
             id="the-writer-still-has-it",
         ),
         pytest.param(
-            disabled(instances=instances(writer(frozenset(map(Slot, (1, 2, 3, 4)))), instance(2))),
-            None,
-            id="another-does-not-stream",
+            disabled(instances=instances(writer(frozenset(map(Slot, (1, 2, 3)))), instance(2))),
+            ReplaceLater,
+            id="three-others-stream",
         ),
         pytest.param(disabled(nodes=NO_ZONE_A), ReplaceLater, id="zone-without-a-node"),
         pytest.param(

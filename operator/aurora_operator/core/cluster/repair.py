@@ -3,8 +3,8 @@
 The volume repairs itself: the open writer fills every storage pod that says its disk is blank
 (rule 9). What it cannot do is make disks. A pod whose node is gone, or that cannot run for longer
 than the spec allows, never comes back by itself, because its claim is bound to that node. Then
-claim and pod are made anew, one slot at a time and only while the other five are well. And when
-three are gone at once, nobody but the operator can say that they are gone for good (rule 10).
+claim and pod are made anew, one slot at a time and only while four others follow the writer: two
+copies of a zone may share the node that is gone. And when three are gone at once, nobody but the operator can say that they are gone for good (rule 10).
 """
 
 from __future__ import annotations
@@ -91,15 +91,15 @@ def next_replacement(
             continue
         told = f"the copy in slot {slot} cannot run: {why}"
         writer = open_writer(seen)
-        others = {other for other in _full_slots(seen, volume) if other != slot}
-        if writer is None or len(others) < SLOT_COUNT - 1:
+        streaming = frozenset() if writer is None else writer.slots_streaming
+        if slot in streaming or _is_busy(seen, slot):
+            return None  # the writer has it, or another one is filled first
+        if len((_full_slots(seen, volume) - {slot}) & streaming) < WRITE_QUORUM:
             return ReplaceLater(
                 slot,
                 "OthersFirst",
-                f"{told}. It is replaced when the other five are full and follow an open writer",
+                f"{told}. It is replaced when four others are full and follow an open writer",
             )
-        if slot in writer.slots_streaming or not others <= writer.slots_streaming:
-            return None  # the writer has it, or another one first
         place = place_anew(seen.nodes, seen.claims, slot)
         if place.moves and not seen.spec.allow_zone_move:
             return ReplaceLater(
@@ -154,6 +154,13 @@ def judge_three_left(
             f"aurora-operator.io/lost-copies: {','.join(identities)}",
         )
     return Declare(identities, f"the disks of slots {', '.join(map(str, others))} are gone")
+
+
+def _is_busy(seen: ClusterObservation, slot: Slot) -> bool:
+    """Whether another copy is on its way back: one at a time."""
+    return any(
+        copy.grade is not CopyGrade.FULL for other, copy in seen.copies.items() if other != slot
+    )
 
 
 def _full_slots(seen: ClusterObservation, volume: VolumeFacts) -> set[Slot]:

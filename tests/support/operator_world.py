@@ -392,9 +392,7 @@ class FakeAgents:
             if labels.SLOT in pod["metadata"]["labels"] and name not in self.world.silent_pods
         }
         return tuple(
-            CopyFollowing(
-                slot=Slot(slot), reachable=True, streaming=disk.state is CopyState.FULL
-            )
+            CopyFollowing(slot=Slot(slot), reachable=True, streaming=disk.state is CopyState.FULL)
             for slot, disk in slots.items()
         )
 

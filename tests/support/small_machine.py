@@ -351,7 +351,9 @@ class SmallInstance:
             self._task.cancel()
             await asyncio.wait([self._task])
         self.machine.crash()
-        await end_tasks("attend ", "beats to ", "announce ", "guard ", "prepare ", "replace ", "wait ")
+        await end_tasks(
+            "attend ", "beats to ", "announce ", "guard ", "prepare ", "replace ", "wait "
+        )
 
 
 async def end_tasks(*names: str) -> None:

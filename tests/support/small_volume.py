@@ -24,7 +24,6 @@ from aurora_operator.agent.storage import asks as asks_module
 from aurora_operator.agent.storage import birth as birth_module
 from aurora_operator.agent.storage.asks import StorageAsks
 from aurora_operator.agent.storage.birth import CopyBirth
-from aurora_operator.agent.storage.filling import Lesson
 from aurora_operator.agent.storage.hub_end import HubEnd
 from aurora_operator.agent.storage.page_store import PageStore
 from aurora_operator.agent.storage.watch_end import WatchEnd
@@ -53,6 +52,7 @@ from aurora_operator.volume.log_store import LogStore
 from aurora_operator.volume.term_file import write_record
 from support.copies import IDENTITIES, at
 from support.crash import QuickFiles
+from support.small_filling import SmallFilling
 
 if TYPE_CHECKING:
     from support.small_machine import SmallMachine
@@ -275,41 +275,6 @@ class SmallPod:
         return record is not None and record.promise == Promise(beat.term, beat.attempt_id)
 
 
-class SmallFilling:
-    """In the place of a fill: the log comes at once, from the gates, and there are no pages."""
-
-    def __init__(self, **given: Any) -> None:
-        self.progress = None
-        self._store = cast("CopyStore", given["store"])
-        self._tier = cast("StorageTier", given["tier"])
-        self._volume = cast("SmallClient", self._tier.client).volume
-
-    async def fill(self, identity: Identity, learn: Callable[[], Any]) -> Lesson:
-        lesson = cast("Lesson", await learn())
-        self._store.begin_fill(identity, lesson.history)
-        self._volume.fills.append(identity)
-        while self._volume.fills_wait:  # noqa: ASYNC110 - the test decides
-            await asyncio.sleep(0.001)
-        lesson = cast("Lesson", await learn())
-        self._store.extend_fill_history(lesson.history)
-        source = self._volume.pods[lesson.sources[0]].store
-        point = source.serve_point()
-        assert point is not None
-        while (begin := self._store.scl()) < point.limit:
-            end = min(point.limit, lesson.history.end_of_run(begin) or point.limit)
-            term = lesson.history.term_of_byte(begin)
-            assert term is not None
-            self._store.append(begin, source.read(begin, end - begin), term)
-            self._store.sync()
-        return lesson
-
-    def name_pages(self) -> None:
-        """There are none."""
-
-    def remove_pages(self) -> None:
-        """There are none."""
-
-
 class _Quiet:
     """In the place of the page store: pages are there."""
 
@@ -336,7 +301,8 @@ class SmallVolume:
         self.config = agent_config()
         self.tier = self.tier_for(Process())
         monkeypatch.setattr(asks_module, "Acceptor", lambda **given: SmallAcceptor(self, **given))
-        monkeypatch.setattr(birth_module, "CopyFilling", SmallFilling)
+        fills = lambda **given: SmallFilling(self, **given)  # noqa: E731
+        monkeypatch.setattr(birth_module, "CopyFilling", fills)
         self.pods = [SmallPod(self, slot, directory / f"copy-{slot}") for slot in range(6)]
         self.serving: set[asyncio.Task[None]] = set()
 
@@ -368,7 +334,7 @@ class SmallClient:
     """In the place of the agents' client: calls go straight to the pod."""
 
     def __init__(self, volume: SmallVolume, process: Process) -> None:
-        self.volume = self._volume = volume
+        self._volume = volume
         self._process = process
 
     async def fetch_storage_status(

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from aurora_operator.api.messages import BirthRecord
 from aurora_operator.core.names import Slot
 
-
 REFILL_BYTES_PER_SECOND: Final = 100 * 1024 * 1024
 """Leaves room for commits on an ordinary disk and network."""
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from aurora_operator.core.lsn import Term
+from aurora_operator.core.lsn import FORMAT_TERM, Term
 from aurora_operator.core.names import SLOT_COUNT, Identity, Slot
 
 SMALLEST_LIST: Final = 4
@@ -32,6 +32,10 @@ class MemberVersion:
 
     def __str__(self) -> str:
         return f"{self.term}.{self.number}"
+
+
+BIRTH_VERSION: Final = MemberVersion(FORMAT_TERM, 0)
+"""Of the list that a volume is born with (rule 13)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,9 @@ class MemberList:
 
     def identity_in(self, slot: Slot) -> Identity | None:
         """Which member a slot holds."""
-        return next((i for s, i in zip(self.slots, self.identities, strict=True) if s == slot), None)
+        return next(
+            (i for s, i in zip(self.slots, self.identities, strict=True) if s == slot), None
+        )
 
     def slot_of(self, identity: Identity) -> Slot:
         """Which slot a member is in; raises ``ValueError`` for any other identity."""

@@ -235,9 +235,7 @@ def _promised(copy: CopyView) -> Promise | None:
     return None if copy.record is None else copy.record.promise
 
 
-def _lost_its_disk(
-    identity: Identity, members: MemberList, answers: Sequence[CopyAnswer]
-) -> bool:
+def _lost_its_disk(identity: Identity, members: MemberList, answers: Sequence[CopyAnswer]) -> bool:
     """Whether the pod of that member answers, and has no full copy under that identity."""
     in_slot = [a.copy for a in answers if members.identity_in(a.copy.slot) == identity]
     return bool(in_slot) and not any(c.identity == identity and _full(c) for c in in_slot)

@@ -27,14 +27,14 @@ from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.members import MemberList
 from aurora_operator.core.names import Identity, Slot
 from aurora_operator.core.quorum import QuorumPolicy
-from aurora_operator.core.verdicts import Proceed, Refuse, Wait
+from aurora_operator.core.verdicts import Refuse, Wait
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """What a writer heard of a copy before, in its own term (H17)."""
 
-    promised_term: Term = Term(0)
+    promised_term: Term | None = None
     scl: Lsn | None = None
     """How far its log of this writer's term was durable once."""
 
@@ -140,7 +140,7 @@ def returned_with_less(copy: CopyView, before: Remembered, term: Term) -> str | 
     if copy.state is not CopyState.FULL or copy.record is None:
         return None
     promised = copy.record.promise.term
-    if promised < before.promised_term:
+    if promised < (before.promised_term or 0):
         return f"{copy.identity} promised term {before.promised_term} and answers {promised}"
     if before.scl is None:
         return None

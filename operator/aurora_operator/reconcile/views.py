@@ -33,8 +33,8 @@ from aurora_operator.core.cluster.observation import (
     VolumeFacts,
 )
 from aurora_operator.core.cluster.quantity import parse_quantity_bytes
-from aurora_operator.core.lsn import FORMAT_TERM, Term
-from aurora_operator.core.members import MemberVersion
+from aurora_operator.core.lsn import Term
+from aurora_operator.core.members import BIRTH_VERSION, MemberVersion
 from aurora_operator.core.names import Identity, InstanceName, Slot, VolumeId
 
 Manifest = dict[str, Any]
@@ -86,7 +86,7 @@ def members_version(text: str | None) -> MemberVersion:
     """``<term>.<n>``; that of the birth when there is none, or none that can be read."""
     term, _, number = (text or "").partition(".")
     if not (term.isdigit() and number.isdigit()):
-        return MemberVersion(FORMAT_TERM, 0)
+        return BIRTH_VERSION
     return MemberVersion(Term(int(term)), int(number))
 
 

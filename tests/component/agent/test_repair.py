@@ -74,7 +74,9 @@ async def six_members_stream(volume: Volume) -> bool:
     """All six pods stream, and each copy's own list names all six."""
     statuses = [await volume.storage_status(pod) for pod in volume.storage]
     identities = {status.identity for status in statuses}
-    streams = [copy.streaming for copy in (await volume.instance_status(await _open(volume))).copies]
+    streams = [
+        copy.streaming for copy in (await volume.instance_status(await _open(volume))).copies
+    ]
     lists = [set(s.members.identities) for s in statuses if s.members is not None]
     return all(streams) and len(lists) == 6 and all(told == identities for told in lists)
 
@@ -156,9 +158,7 @@ PHASES = ("TakeOut", "StoreList", "FillCopy", "TakeIn", "PutIn")
 
 
 @pytest.mark.parametrize("phase", PHASES)
-async def test_rule_8_the_writer_dies_and_the_next_one_goes_on(
-    healthy: Volume, phase: str
-) -> None:
+async def test_rule_8_the_writer_dies_and_the_next_one_goes_on(healthy: Volume, phase: str) -> None:
     writer = await writer_of(healthy)
     lost = healthy.storage[5]
     seen_before = len(writer.log())

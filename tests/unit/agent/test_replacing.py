@@ -94,8 +94,7 @@ async def test_rule_9_a_pod_that_is_away_keeps_its_place(
     assert opened is not None
     await until(
         "the blank one is replaced",
-        lambda: volume.pods[2].store.view().identity in opened.following.members
-        and volume.pull(),
+        lambda: volume.pods[2].store.view().identity in opened.following.members and volume.pull(),
         lambda: told(volume, writer),
     )
     assert IDENTITIES[4] in opened.following.members

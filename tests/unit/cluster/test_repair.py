@@ -248,9 +248,7 @@ OLD_WRITER = {1: healthy().instance_pods[1]}
         pytest.param(
             three_left(claims=claims(), lost_by_word=WORD), Declare, id="silent-and-a-word"
         ),
-        pytest.param(
-            three_left(claims=claims(), lost_by_word=WORD[:2]), None, id="a-word-for-two"
-        ),
+        pytest.param(three_left(claims=claims(), lost_by_word=WORD[:2]), None, id="a-word-for-two"),
         pytest.param(
             three_left(claims=claims(), lost_by_word=VOLUME.identities[:3]),
             None,
@@ -311,9 +309,7 @@ OLD_WRITER = {1: healthy().instance_pods[1]}
         ),
     ],
 )
-def test_rule_10_judge_three_left(
-    seen: ClusterObservation, verdict: type[object] | None
-) -> None:
+def test_rule_10_judge_three_left(seen: ClusterObservation, verdict: type[object] | None) -> None:
     found = judge_three_left(seen, VOLUME)
     assert (found is None) if verdict is None else isinstance(found, verdict), found
 
@@ -323,9 +319,7 @@ def test_rule_10_it_is_recorded_once() -> None:
 
 
 def test_rule_10_four_lost_is_said() -> None:
-    seen = replace(
-        without_disks(2, 3, 4, 5), instances=instances(instance(2)), instance_pods={}
-    )
+    seen = replace(without_disks(2, 3, 4, 5), instances=instances(instance(2)), instance_pods={})
     assert conditions(seen)["VolumeConsistent"][0] is False
     assert decide(seen).phase is ClusterPhase.STORAGE_FAILURE
     assert not {CreateClaim, RecordVolume} & set(kinds(seen))
@@ -333,9 +327,7 @@ def test_rule_10_four_lost_is_said() -> None:
 
 NEW = Identity("s0_new")
 LISTED = MemberList(MemberVersion(Term(2), 2), (NEW, *VOLUME.identities[1:]))
-FIVE = MemberList(
-    MemberVersion(Term(2), 1), VOLUME.identities[1:], tuple(map(Slot, range(1, 6)))
-)
+FIVE = MemberList(MemberVersion(Term(2), 1), VOLUME.identities[1:], tuple(map(Slot, range(1, 6))))
 NOW = replace(VOLUME, identities=LISTED.identities, version=LISTED.version)
 
 

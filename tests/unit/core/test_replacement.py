@@ -99,7 +99,9 @@ FILLING = replace(LOST, state=CopyState.FILLING, identity=NEW)
             seen(SIX, ALL, six(slot_2=without_say(CopyState.FAILED, 2))), TakeOut, id="failed"
         ),
         pytest.param(seen(SIX, ALL, six(), less=2), TakeOut, id="h17-returned-with-less"),
-        pytest.param(seen(SIX, ALL, six(slot_2=FILLING)), TakeOut, id="disk-is-another-ones-by-now"),
+        pytest.param(
+            seen(SIX, ALL, six(slot_2=FILLING)), TakeOut, id="disk-is-another-ones-by-now"
+        ),
         pytest.param(
             seen(SIX, ALL, six(slot_2=LOST, slot_3=None, slot_4=copy(4, streaming=None))),
             Hold,
@@ -239,7 +241,8 @@ FIVE_FULL = [copy(slot, FIVE) for slot in (0, 1, 3, 4, 5)]
         pytest.param(
             LOST,
             [full(s, listed=FIVE, promised=6) for s in (0, 1, 3, 4)],
-            Wait, id="not-of-this-writer"
+            Wait,
+            id="not-of-this-writer",
         ),
         pytest.param(
             without_say(CopyState.BLANK, 3), FIVE_FULL, Refuse, id="the-slot-has-a-member"

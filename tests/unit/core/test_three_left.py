@@ -56,9 +56,7 @@ THREE_OF_FOUR = [promised(n, FOUR) for n in range(3)]
         pytest.param(THREE, (*LOST, IDENTITIES[2]), Wait, id="four-recorded"),
         pytest.param(THREE, (*LOST[:2], STRANGER), Wait, id="a-stranger-recorded"),
         pytest.param(THREE, (LOST[0], LOST[0], LOST[1]), Wait, id="one-recorded-twice"),
-        pytest.param(
-            [promised(0), promised(1), promised(3)], LOST, Wait, id="a-lost-one-is-back"
-        ),
+        pytest.param([promised(0), promised(1), promised(3)], LOST, Wait, id="a-lost-one-is-back"),
         pytest.param([*THREE, promised(3)], LOST, Choice, id="four-promise-as-ever"),
         pytest.param(
             [promised(n, FIVE) for n in range(3)],
@@ -116,5 +114,3 @@ def test_rule_10_the_list_of_four_holds_the_three_and_the_new_one() -> None:
     assert FOUR.version > SIX.version
     with pytest.raises(ValueError, match="taken"):
         SIX.of_survivors(IDENTITIES[:3], Slot(2), NEW, Term(8))
-
-

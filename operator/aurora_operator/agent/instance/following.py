@@ -276,9 +276,7 @@ class Attendant:
             slot=self.slot,
             identity=self.identity,
             reachable=self._connected,
-            streaming=self._connected
-            and self._streaming
-            and self._following.counts(self.identity),
+            streaming=self._connected and self._streaming and self._following.counts(self.identity),
             promised_term=self.promised_term or None,
             scl=None if self.position is None else self.position.scl,
             sentence=self._sentence,

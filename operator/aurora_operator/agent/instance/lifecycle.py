@@ -109,8 +109,10 @@ class Instance:
     def wish_open(self, reason: str, lost: Sequence[Identity] = ()) -> tuple[bool, str]:
         """Take note that this instance should open the volume; asking again is harmless.
 
-        ``lost``: three members that were recorded as lost for good (rule 10).
+        ``lost``: three members that were recorded as lost for good (rule 10). It is a fact, once
+        told it is kept: the next attempt may be begun by somebody who was not told.
         """
+        self._lost = tuple(lost) or self._lost
         if self.role is InstanceRole.WRITER:
             return True, f"it is the writer of term {self.term} already"
         if self.role is InstanceRole.STOPPED:
@@ -118,7 +120,6 @@ class Instance:
         if self.role is InstanceRole.OPENING:
             return True, "an attempt to open is under way"
         self._open_wish = reason
-        self._lost = tuple(lost)
         self._open_wished.set()
         return True, "it will try to open the volume"
 

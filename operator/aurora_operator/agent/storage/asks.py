@@ -152,9 +152,7 @@ class StorageAsks:
         members = members_from_text(ask.members)
         refusal = self._store.store_members(promise_from_ask(ask), members)
         verdict = refusal or Proceed(f"keeps the list {members}")
-        log.info(
-            "member list", term=ask.term, granted=refusal is None, sentence=verdict.sentence
-        )
+        log.info("member list", term=ask.term, granted=refusal is None, sentence=verdict.sentence)
         return self._answer(verdict)
 
     async def prevote(self, ask: PrevoteAsk) -> StorageAnswer:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from aurora_operator.core.lsn import FORMAT_TERM, Lsn, Term
-from aurora_operator.core.members import MemberList, MemberVersion
+from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.core.members import BIRTH_VERSION, MemberList, MemberVersion
 from aurora_operator.core.names import Identity, InstanceName, Slot, VolumeId
 
 
@@ -61,7 +61,7 @@ class VolumeFacts:
     """In slot order. While a copy is being replaced, its slot shows the identity it had."""
     system_identifier: str | None = None
     complete: bool = False
-    version: MemberVersion = MemberVersion(FORMAT_TERM, 0)
+    version: MemberVersion = BIRTH_VERSION
     """Of the member list that the volume told last (rule 8)."""
     lost: tuple[Identity, ...] = ()
     """Three members recorded as lost for good, until all of them are replaced (rule 10)."""
@@ -101,7 +101,7 @@ class ClaimView:
     identities: tuple[Identity, ...] = ()
     system_identifier: str | None = None
     complete: bool = False
-    version: MemberVersion = MemberVersion(FORMAT_TERM, 0)
+    version: MemberVersion = BIRTH_VERSION
     zone: str | None = None
     requested_bytes: int = 0
     terminating: bool = False

@@ -50,9 +50,7 @@ class NewPlace:
     """That is another zone than the one it belongs to."""
 
 
-def place_anew(
-    nodes: Iterable[NodeView], claims: Mapping[Slot, ClaimView], slot: Slot
-) -> NewPlace:
+def place_anew(nodes: Iterable[NodeView], claims: Mapping[Slot, ClaimView], slot: Slot) -> NewPlace:
     """The zone of a copy whose claim is gone, or is to go: its own, if a node there can run it."""
     able = [node for node in nodes if node.schedulable and node.ready]
     others = {other: claim for other, claim in claims.items() if other != slot}

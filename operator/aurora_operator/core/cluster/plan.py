@@ -235,9 +235,7 @@ def _plan_storage(draft: _Draft, volume: VolumeFacts) -> None:
             if _may_expand(seen, claim.requested_bytes):
                 draft.actions.append(ExpandClaim(slot, seen.spec.storage_bytes))
                 draft.changing = True
-        _plan_storage_pod(
-            draft, slot, zones[slot], has_claim=claim is not None or makes_claim
-        )
+        _plan_storage_pod(draft, slot, zones[slot], has_claim=claim is not None or makes_claim)
     if opening:
         # Whatever support lacks can wait until somebody has been asked to open.
         draft.actions.append(EnsureSupport(volume))

@@ -4,7 +4,8 @@ The volume repairs itself: the open writer fills every storage pod that says its
 (rule 9). What it cannot do is make disks. A pod whose node is gone, or that cannot run for longer
 than the spec allows, never comes back by itself, because its claim is bound to that node. Then
 claim and pod are made anew, one slot at a time and only while four others follow the writer: two
-copies of a zone may share the node that is gone. And when three are gone at once, nobody but the operator can say that they are gone for good (rule 10).
+copies of a zone may share the node that is gone. And when three are gone at once, nobody but the
+operator can say that they are gone for good (rule 10).
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from aurora_operator.engines.postgresql.endpoint import Endpoint, TlsFiles
 from aurora_operator.engines.postgresql.log_client import LogClient, LogEvent, TermEnd
 from aurora_operator.volume.errors import LogRefused, NotWritten
 
-
 _LOOK_SECONDS: Final = 0.25
 """How often an idle stream is looked at, while it goes on until it is told to end."""
 
@@ -37,8 +36,8 @@ async def fetch_log(
     """Take everything that ``gate`` may serve now, durably; returns the copy's new end.
 
     It goes on with what comes then, for as long as ``until`` says no. ``pace`` is waited for after
-    so many bytes. Raises ``OSError``, ``TimeoutError``, ``ServerError`` or ``WireError``; what was taken until
-    then stays and is good.
+    so many bytes. Raises ``OSError``, ``TimeoutError``, ``ServerError`` or ``WireError``; what was
+    taken until then stays and is good.
     """
     async with await LogClient.connect(
         gate,
@@ -71,9 +70,7 @@ async def fetch_log(
     return copy.scl()
 
 
-async def _next_batch(
-    client: LogClient, copy: CopyLog, silence_seconds: float
-) -> list[LogEvent]:
+async def _next_batch(client: LogClient, copy: CopyLog, silence_seconds: float) -> list[LogEvent]:
     """What arrived, perhaps nothing yet; an idle gate is asked for a word (H24)."""
     try:
         return await client.next_batch(timeout_seconds=min(_LOOK_SECONDS, silence_seconds))

@@ -23,7 +23,8 @@ from support.volume import Pod, Volume, wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-REPAIR_SECONDS = 60.0
+REPAIR_SECONDS = 240.0
+"""Generous: on a busy machine the start of a pod alone takes half a minute."""
 GAP_SECONDS = 5.0
 """The longest time between two acknowledgements that a lost copy may cost, on a busy machine."""
 
@@ -106,9 +107,9 @@ async def in_force(volume: Volume, writer: Pod) -> str:
 async def checked_inserts(volume: Volume) -> AsyncIterator[Inserts]:
     """A client that writes all along; in the end nothing acknowledged is missing."""
     async with Inserts(volume) as inserts:
-        await inserts.wait_acknowledged(50, 30)
+        await inserts.wait_acknowledged(50, 60)
         yield inserts
-        await inserts.wait_acknowledged(50, 30)
+        await inserts.wait_acknowledged(50, 60)
     async with await volume.connect(await writer_of(volume)) as session:
         await inserts.check(session)
         await session.execute("TRUNCATE inserts")
@@ -148,7 +149,7 @@ async def test_rule_9_what_was_acknowledged_survives_the_loss_of_older_copies(
         for number in (0, 1, 2):
             lose_disk(healthy.storage[number])
             await wait_until("six members", lambda: six_members_stream(healthy), REPAIR_SECONDS)
-        await inserts.wait_acknowledged(50, 30)
+        await inserts.wait_acknowledged(50, 60)
         for pod in healthy.storage[3:5]:
             lose_disk(pod)
         await wait_until("six members", lambda: six_members_stream(healthy), 2 * REPAIR_SECONDS)
@@ -171,8 +172,7 @@ async def test_rule_8_the_writer_dies_and_the_next_one_goes_on(healthy: Volume, 
 
         await wait_until(f"the writer took the step {phase}", reached, REPAIR_SECONDS)
         healthy.delete_instance(int(writer.name.rpartition("-")[2]))
-        replica = await wait_until("a replica follows", lambda: replica_of(healthy), 30)
-        await healthy.open(replica, "the writer died")
+        await writer_of(healthy)  # the copies miss the writer: a replica opens by itself
         await wait_until("six members", lambda: six_members_stream(healthy), REPAIR_SECONDS)
 
 
@@ -245,4 +245,4 @@ async def test_rule_10_four_lost_is_refused(healthy: Volume) -> None:
     await healthy.wait_copy(healthy.storage[5], CopyState.BLANK, 30)
     assert await refusals_of(healthy, replica, OpenAsk(reason="recorded as lost", lost=lost))
     status = await healthy.instance_status(replica)
-    assert status.role is InstanceRole.REPLICA
+    assert status.role is not InstanceRole.WRITER

@@ -53,9 +53,9 @@ from aurora_operator.core.replacement import (
 )
 from support.copies import at, full, promise, without_say
 
-SEEDS = 30
+SEEDS = 60
 STEPS = 250
-MUTANT_SEEDS = 200
+MUTANT_SEEDS = 600
 SLOTS = tuple(Slot(n) for n in range(6))
 
 
@@ -106,14 +106,12 @@ class World:
 
     def run(self, steps: int) -> None:
         actions = (
-            (self.attempt, 3),
-            (self.attend, 20),
+            (self.attempt, 2),
+            (self.work, 12),
             (self.write, 8),
-            (self.stream, 20),
+            (self.stream, 8),
             (self.acknowledge, 10),
-            (self.step, 30),
-            (self.finish_fill, 8),
-            (self.lose, 4),
+            (self.lose, 2),
             (self.partition, 3),
         )
         chosen, weights = zip(*actions, strict=True)
@@ -224,6 +222,12 @@ class World:
 
     # -- replacement -----------------------------------------------------------------------
 
+    def work(self) -> None:
+        """A writer goes on for a while; where it stops is left to chance."""
+        for _ in range(self.chance.randint(1, 6)):
+            self.attend()
+            self.chance.choice((self.step, self.step, self.stream, self.finish_fill))()
+
     def step(self) -> None:
         """The next step of a replacement, of which only half may come to pass."""
         writer = self.a_writer()
@@ -234,7 +238,7 @@ class World:
             members=writer.facts.members,
             in_force=writer.in_force,
             copies={
-                slot: self.copies[slot] if self.chance.random() < 0.9 else None for slot in SLOTS
+                slot: self.copies[slot] if self.chance.random() < 0.97 else None for slot in SLOTS
             },
             flushed=None if writer.flushed is None else at(writer.flushed),
         )
@@ -412,8 +416,8 @@ def test_rule_8_replacements_and_writers_that_die_lose_nothing() -> None:
         put_in += world.put_in
         opened += world.opened
         lost += world.lost
-    assert put_in > SEEDS, "too few replacements: this run shows nothing"
-    assert opened > 2 * SEEDS, "too few openings: this run shows nothing"
+    assert put_in > SEEDS // 2, "too few replacements: this run shows nothing"
+    assert opened > SEEDS, "too few openings: this run shows nothing"
     assert lost > SEEDS, "too few lost disks: this run shows nothing"
 
 
@@ -426,16 +430,18 @@ def short_of_flush(seen: Membership, policy: Any) -> Any:
 
 
 MUTANTS = [
-    pytest.param(Rules(next_step=short_of_flush), id="14-filled-short"),
-    pytest.param(Rules(counts_at_once=True), id="13-counted-before-it-holds-everything"),
+    pytest.param(Rules(next_step=short_of_flush), 497, id="14-filled-short"),
+    pytest.param(Rules(counts_at_once=True), 82, id="13-counted-before-it-holds-everything"),
 ]
+"""What is wrong, and a seed that found it out: the search begins there."""
 
 
-@pytest.mark.parametrize("rules", MUTANTS)
-def test_a_replacement_without_the_rule_forgets(rules: Rules) -> None:
-    for seed in range(MUTANT_SEEDS):
+@pytest.mark.parametrize(("rules", "seed"), MUTANTS)
+def test_a_replacement_without_the_rule_forgets(rules: Rules, seed: int) -> None:
+    """That a list is stored before the next change is held by tables: no seed needs it."""
+    for number in range(MUTANT_SEEDS):
         try:
-            World(seed, rules).run(STEPS)
+            World((seed + number) % MUTANT_SEEDS, rules).run(STEPS)
         except (Violated, ValueError):
             return
     pytest.fail(f"none of {MUTANT_SEEDS} seeds found the mutant out")

@@ -190,16 +190,16 @@ async def test_a_pod_that_is_merely_away_is_not_replaced(healthy: Volume) -> Non
 
 
 async def lose_three_and_the_writer(volume: Volume) -> tuple[Pod, tuple[Identity, ...]]:
-    """Three disks and the writer are gone at once; a replica is left."""
+    """Three disks are gone, and then the writer; a replica is left."""
     replica: Pod = await wait_until("a replica follows", lambda: replica_of(volume), 30)
     writer = await writer_of(volume)
     gone = volume.storage[1:4]
     identities = tuple([(await volume.storage_status(pod)).identity for pod in gone])
-    volume.delete_instance(int(writer.name.rpartition("-")[2]))
     for pod in gone:
         lose_disk(pod)
     for pod in gone:
-        await volume.wait_copy(pod, CopyState.BLANK, 30)
+        await volume.wait_copy(pod, CopyState.BLANK, REPAIR_SECONDS)
+    volume.delete_instance(int(writer.name.rpartition("-")[2]))
     return replica, identities
 
 
@@ -242,7 +242,7 @@ async def test_rule_10_four_lost_is_refused(healthy: Volume) -> None:
     """The last one: this volume is lost."""
     replica, lost = await lose_three_and_the_writer(healthy)
     lose_disk(healthy.storage[5])
-    await healthy.wait_copy(healthy.storage[5], CopyState.BLANK, 30)
+    await healthy.wait_copy(healthy.storage[5], CopyState.BLANK, REPAIR_SECONDS)
     assert await refusals_of(healthy, replica, OpenAsk(reason="recorded as lost", lost=lost))
     status = await healthy.instance_status(replica)
     assert status.role is not InstanceRole.WRITER

@@ -1,10 +1,10 @@
 # An Aurora for your own Kubernetes. `make` alone lists the targets; the work is in tools/tasks.py.
 PYTHON ?= python3
 TASK := $(PYTHON) -m tools.tasks
-export LEVEL FAST FAULT N KUBE ENGINE_IMAGE OPERATOR_IMAGE
+export LEVEL FAST FAULT N KUBE ENGINE_IMAGE OPERATOR_IMAGE SEEDS FIRST ONLY
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql test lint unit component bench-commit bench-lag bench-failover e2e generate check-generate images chart cluster-up cluster-down clean
+.PHONY: help demo psql test lint unit sim mutants component bench-commit bench-lag bench-failover e2e generate check-generate images chart cluster-up cluster-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,12 @@ lint: ## Style, types, layers, generated files, house rules
 
 unit: ## Unit and property tests (under 30 s)
 	@$(TASK) unit
+
+sim: ## Six copies and everything that can go wrong, simulated (SEEDS=2000 FIRST=0)
+	@$(TASK) sim
+
+mutants: ## Faults of the protocol on purpose, each of which a test must find (ONLY=word)
+	@$(TASK) mutants
 
 component: ## Parts against a real PostgreSQL and a real Kubernetes API
 	@$(TASK) component

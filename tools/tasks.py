@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tools.mutants import BadMutant
+from tools.mutants import run as run_mutants
 from tools.paths import BUILD, CHART, ROOT, cache_root
 from tools.say import complain, say
 from tools.venv import SetupError, environment, python
@@ -86,8 +88,24 @@ def types() -> None:
 
 
 def unit() -> None:
-    """Unit and property tests: no network, no process, under 30 s."""
-    pytest("-q", *_test_folders("unit", "property"))
+    """Unit and property tests, and the simulation's own: no network, no process, under 30 s."""
+    pytest("-q", *_test_folders("unit", "property", "simulation"))
+
+
+def sim() -> None:
+    """The volume in one process, from SEEDS seeds, beginning with FIRST; two at a time."""
+    seeds, first = os.environ.get("SEEDS") or "2000", os.environ.get("FIRST") or "0"
+    call_python("-m", "support.simulation.run", "--seeds", seeds, "--first", first)
+
+
+def mutants() -> None:
+    """Faults on purpose; every one must be found. ONLY=word takes those with it in their name."""
+    try:
+        survived = not run_mutants(os.environ.get("ONLY", ""))
+    except BadMutant as error:
+        raise TaskFailed(str(error)) from error
+    if survived:
+        raise TaskFailed("not every mutant was killed")
 
 
 def component() -> None:
@@ -251,6 +269,7 @@ class Part:
 PARTS: Final = (
     Part("lint", lint),
     Part("unit", unit),
+    Part("sim", sim),
     Part("cluster-up", cluster_up),
     Part("images", images),
     Part("chart", chart, ("cluster-up",)),
@@ -309,6 +328,8 @@ def _test_folders(*names: str) -> list[Path]:
 TASKS: Final[dict[str, Callable[[], None]]] = {
     "lint": lint,
     "unit": unit,
+    "sim": sim,
+    "mutants": mutants,
     "component": component,
     "bench-commit": bench_commit,
     "bench-lag": bench_lag,

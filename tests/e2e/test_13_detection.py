@@ -53,7 +53,8 @@ def test_a_killed_writer_is_replaced_with_no_operator(
     shop.wait_available(timeout_seconds=90)
     assert not traffic.verdict()
     assert seconds <= LIMIT_SECONDS
-    reasons = [o["reason"] for o in openings(kube, shop, shop.writer())]
+    successor = next(p for p in shop.pods("instance") if p["status"]["podIP"] == acked.server)
+    reasons = [o["reason"] for o in openings(kube, shop, successor["metadata"]["name"])]
     assert reasons[-1].startswith("failover: "), "the operator was away, so a replica saw it"
 
 

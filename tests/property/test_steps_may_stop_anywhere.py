@@ -76,6 +76,8 @@ def test_rule_5_an_adoption_from_every_interruption(
 ) -> None:
     """H15: at no point does a byte pass for another term's than the one that wrote it."""
     start = full(promised=promise(TERM), terms=own, scl=scl)
+    assert start.record is not None
+    start = replace(start, record=replace(start.record, scl_floor=at(scl)))
     target = chosen.extended(TERM, at(fork))
     asked = Adoption(promise(TERM), target, at(fork + 2), members())
     log = dumb(own, scl)

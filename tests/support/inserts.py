@@ -16,18 +16,20 @@ import psycopg
 from support.volume import Volume
 
 _RETRY_SECONDS = 0.01
-_INSERT_SECONDS = 30.0
+INSERT_SECONDS = 30.0
 
 
 class Inserts:
     """Runs while its ``async with`` block does."""
 
-    def __init__(self, volume: Volume) -> None:
+    def __init__(self, volume: Volume, deadline_seconds: float = INSERT_SECONDS) -> None:
+        """An insert that takes longer than ``deadline_seconds`` is given up, its fate unknown."""
         self.acknowledged: list[tuple[int, float]] = []
         """Ids, and when the acknowledgement came (monotonic seconds)."""
         self.attempted: set[int] = set()
         self.last_error = ""
         self._volume = volume
+        self._deadline_seconds = deadline_seconds
         self._ids = itertools.count(1)
         self._task: asyncio.Task[None] | None = None
 
@@ -84,7 +86,7 @@ class Inserts:
     async def _insert(self, session: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
         number = next(self._ids)
         self.attempted.add(number)
-        async with asyncio.timeout(_INSERT_SECONDS):
+        async with asyncio.timeout(self._deadline_seconds):
             await session.execute("INSERT INTO inserts VALUES (%s)", [number])
         self.acknowledged.append((number, time.monotonic()))
 

@@ -80,7 +80,7 @@ async def live(world: World, stretch: Stretch, hazard: Hazard) -> None:
 
 async def end_state(world: World) -> dict[str, str]:
     """What is there, without what is random or a matter of time."""
-    state = {"formats": str(world.formats)}
+    state = {"formats": str(world.formats), "hand-overs": str(len(world.hand_overs))}
     for kind in COMPARED:
         for found in await world.kube.list(kind, world.namespace):
             state[f"{kind.name} {found['metadata']['name']}"] = _plain(kind, found)
@@ -122,6 +122,17 @@ async def _lose_writer(world: World) -> None:
     await world.kube.delete(Kind.POD, world.namespace, writer, grace_seconds=0)
 
 
+async def _switch_over(world: World) -> None:
+    metadata = {"annotations": {labels.SWITCHOVER: "any"}}
+    await world.kube.patch(Kind.CLUSTER, world.namespace, "shop", {"metadata": metadata})
+
+
+def _switched_over(world: World, cluster: Manifest | None) -> bool:
+    """The request is gone, and all is well."""
+    asked = (cluster or {}).get("metadata", {}).get("annotations") or {}
+    return labels.SWITCHOVER not in asked and _all_well(world, cluster)
+
+
 async def _scale_and_grow(world: World) -> None:
     await world.apply(replicas=2, storage={"retainPolicy": "Delete", "size": "20Gi"})
 
@@ -143,9 +154,10 @@ def _all_well(world: World, cluster: Manifest | None) -> bool:
 
 CREATION = Stretch("creation", _create, _all_well)
 FAILOVER = Stretch("failover", _lose_writer, _all_well)
+SWITCHOVER = Stretch("switchover", _switch_over, _switched_over)
 GROWTH = Stretch("growth", _scale_and_grow, _all_well)
 DELETION = Stretch("deletion", _delete, gone)
-LIFE = (CREATION, FAILOVER, GROWTH, DELETION)
+LIFE = (CREATION, FAILOVER, SWITCHOVER, GROWTH, DELETION)
 
 
 async def count_writes(world: World, stretch: Stretch) -> tuple[int, dict[str, str]]:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from aurora_operator.api.messages import (
     FillAsk,
     FormatAsk,
+    HandOverAsk,
     InstanceAnswer,
     InstanceStatus,
     OpenAsk,
@@ -153,6 +154,11 @@ class MortalAgents:
 
     async def open(self, agent: AgentAddress, ask: OpenAsk) -> InstanceAnswer:
         return await self.hazard.write(f"open {agent.pod}", lambda: self.agents.open(agent, ask))
+
+    async def hand_over(self, agent: AgentAddress, ask: HandOverAsk) -> InstanceAnswer:
+        return await self.hazard.write(
+            f"hand over {agent.pod}", lambda: self.agents.hand_over(agent, ask)
+        )
 
     async def restart(self, agent: AgentAddress, ask: RestartAsk) -> InstanceAnswer:
         return await self.hazard.write(

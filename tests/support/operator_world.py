@@ -21,6 +21,8 @@ from aurora_operator.api.messages import (
     DurablePoint,
     FillAsk,
     FormatAsk,
+    HandOverAsk,
+    HandOverStatus,
     InstanceAnswer,
     InstanceRole,
     InstanceStatus,
@@ -65,6 +67,9 @@ class Server:
     silent: bool = False
     shut: bool = False
     """A writer that was cut off: its door is shut."""
+    hand_over: HandOverStatus | None = None
+    cannot_hand_over: str = ""
+    """Why a switchover is withdrawn, if it is."""
 
 
 @dataclass
@@ -84,6 +89,7 @@ class World:
     """The list that the volume keeps; that of its birth while nothing was replaced."""
     formats: int = 0
     openings: list[str] = field(default_factory=list)
+    hand_overs: list[str] = field(default_factory=list)
     finalized_claims: bool = False
 
     def loop(
@@ -382,6 +388,7 @@ class FakeAgents:
             vdl=DurablePoint(term=server.term, lsn=LOG_START) if server.term else None,
             door_open=serving and not server.shut,
             server_version="17.6",
+            hand_over=server.hand_over,
             copies=self._followers() if server.role is InstanceRole.WRITER else (),
         )
 
@@ -435,6 +442,26 @@ class FakeAgents:
                 disk.promised = disk.log_term = term
             world.openings.append(agent.pod)
         return InstanceAnswer(accepted=True, sentence="opening", status=self._instance(agent.pod))
+
+    async def hand_over(self, agent: AgentAddress, ask: HandOverAsk) -> InstanceAnswer:
+        self._check(agent)
+        server = self.world.server_of(agent.pod)
+        last = server.hand_over
+        accepted = server.role is InstanceRole.WRITER and (
+            last is None or last.request != ask.request
+        )
+        if accepted:
+            self.world.hand_overs.append(f"{agent.pod} to {ask.to}")
+            sentence = server.cannot_hand_over
+            server.hand_over = HandOverStatus(
+                request=ask.request, to=ask.to, running=False, sentence=sentence
+            )
+            if not sentence:
+                await self.open(AgentAddress(ask.to, ask.host), OpenAsk(reason=ask.reason))
+                server.role, server.term, server.hand_over = InstanceRole.REPLICA, None, None
+        return InstanceAnswer(
+            accepted=accepted, sentence="hand over", status=self._instance(agent.pod)
+        )
 
     async def restart(self, agent: AgentAddress, ask: RestartAsk) -> InstanceAnswer:
         self._check(agent)

@@ -16,12 +16,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, cast
 
+from aurora_operator.agent.client import AgentAddress
 from aurora_operator.agent.instance.herald import SilentHerald
 from aurora_operator.agent.instance.lifecycle import Instance
 from aurora_operator.agent.instance.machine import Machine
 from aurora_operator.agent.instance.mark import MarkFile
 from aurora_operator.agent.instance.opening import Candidate
-from aurora_operator.api.messages import InstanceRole, WriterAddress
+from aurora_operator.api.messages import InstanceRole, InstanceStatus, WriterAddress
 from aurora_operator.core.copy import Promise
 from aurora_operator.core.gate import judge_uncapped
 from aurora_operator.core.history import TermHistory, TermStart
@@ -67,6 +68,10 @@ class SmallMachine:
         self.timeline_skew = 0
         """Makes the next promotion end on a wrong timeline."""
         self.questions_to_fail = 0
+        self.busy_sessions = 0
+        """Client sessions in the middle of a transaction; they end when the door is shut."""
+        self.sessions_hang = False
+        self.stamps_ns: list[int] = []
         self.history: TermHistory = history((1, 0))
         self.end = Lsn(0)
         self.slots: set[Identity] = set()
@@ -170,7 +175,13 @@ class SmallMachine:
         return ReplayFacts(self._in_recovery, self.end, self.end, receiver_streaming=True)
 
     async def client_sessions(self) -> int:
-        return 0
+        return self.busy_sessions
+
+    async def end_idle_sessions(self) -> int:
+        return self.busy_sessions
+
+    async def flushed_lsn(self) -> Lsn:
+        return self.end
 
     async def in_recovery(self) -> bool:
         return self._in_recovery
@@ -210,8 +221,17 @@ class SmallMachine:
         self.is_open = True
         self._process.did("door open" if self._in_recovery else "writer's door open")
 
+    def refuse_new_sessions(self) -> None:
+        self.is_open = False
+        self._process.did("new sessions refused")
+
+    def renew_stamp(self, stamp_ns: int) -> None:
+        self.stamps_ns.append(stamp_ns)
+
     def shut_door(self) -> None:
         self.is_open = False
+        if not self.sessions_hang:
+            self.busy_sessions = 0
         self._process.check()
 
     async def start(self) -> None:
@@ -313,9 +333,20 @@ class SmallInstance:
             tier=tier,
             machine=machine,
             marks=self.marks,
-            herald=SilentHerald(),
+            herald=SilentHerald(
+                [
+                    AgentAddress(f"shop-instance-{n}", f"shop-instance-{n}")
+                    for n in range(1, 4)
+                    if n != number
+                ]
+            ),
         )
         self._task: asyncio.Task[None] | None = None
+        volume.instances[pod] = self
+
+    @property
+    def agent(self) -> AgentAddress:
+        return AgentAddress(self.place.pod, self.place.pod)
 
     def begin(self) -> None:
         self._task = asyncio.create_task(self._live(), name="life")
@@ -334,6 +365,17 @@ class SmallInstance:
             lambda: f"{self.life.role}: {self.life.sentence}; {self.process.steps[-12:]}",
         )
 
+    def status(self) -> InstanceStatus:
+        """What its agent answers, as far as a switchover asks."""
+        return InstanceStatus(
+            name=InstanceName(self.place.pod),
+            role=self.life.role,
+            healthy=self.machine.is_open,
+            can_open=self.life.role is InstanceRole.REPLICA and self.machine.running,
+            applied_lsn=self.machine.end,
+            sentence=self.life.sentence,
+        )
+
     async def open(self) -> None:
         """Become the writer, asked again and again, as the operator does; or die on the way."""
 
@@ -344,13 +386,17 @@ class SmallInstance:
 
         await until("opened", opened, lambda: f"{self.life.sentence}; {self.process.steps[-12:]}")
 
-    async def end(self) -> None:
-        """The process is gone, its server with it; nothing is tidied up."""
+    async def die(self) -> None:
+        """The process is gone, its server with it; nothing is tidied up, others live on."""
         self.process.dead.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
         self.machine.crash()
+
+    async def end(self) -> None:
+        """The same, at the end of a test: what it had under way is ended too."""
+        await self.die()
         await end_tasks(
             "attend ", "beats to ", "announce ", "guard ", "prepare ", "replace ", "wait "
         )

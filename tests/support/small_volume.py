@@ -12,9 +12,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-import aiohttp
 import pytest
 from aiohttp import web
 
@@ -34,7 +33,10 @@ from aurora_operator.api.messages import (
     AdoptAsk,
     BirthRecord,
     HubBeat,
+    InstanceAnswer,
+    InstanceStatus,
     MembersAsk,
+    OpenAsk,
     PageStoreStatus,
     PrevoteAsk,
     PromiseAsk,
@@ -53,9 +55,10 @@ from aurora_operator.volume.term_file import write_record
 from support.copies import IDENTITIES, at
 from support.crash import QuickFiles
 from support.small_filling import SmallFilling
+from support.small_socket import SmallSocket
 
 if TYPE_CHECKING:
-    from support.small_machine import SmallMachine
+    from support.small_machine import SmallInstance, SmallMachine
 
 BORN_BYTES: Final = 100
 """How much log of term 1 a new volume has."""
@@ -82,6 +85,10 @@ class Process:
         """A dead process does nothing."""
         if self.dead.is_set():
             raise Killed
+
+    def kill_after_more(self, steps: int) -> None:
+        """Let it die after that many steps from now on."""
+        self._kill_after = len(self.steps) + steps
 
     def did(self, step: str) -> None:
         """Something was done; this may have been the last thing."""
@@ -269,6 +276,7 @@ class SmallPod:
             socket.cut()
 
     def _learn(self, beat: HubBeat) -> bool:
+        self.asks.hear_consent(beat)
         if beat.vdl is not None:
             self.store.learn_vdl(Vdl(beat.term, beat.vdl))
         record = self.store.record
@@ -288,6 +296,7 @@ class SmallVolume:
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.record = VolumeRecord(VolumeId("volume"), IDENTITIES)
         self.machines: dict[str, SmallMachine] = {}
+        self.instances: dict[str, SmallInstance] = {}
         self.acceptors: list[SmallAcceptor] = []
         self.dry: set[int] = set()
         """Slots that get no log at the moment."""
@@ -389,6 +398,26 @@ class SmallClient:
         task.add_done_callback(self._volume.serving.discard)
         return near
 
+    async def fetch_instance_status(
+        self, agent: AgentAddress, timeout_seconds: float = 1.0
+    ) -> InstanceStatus:
+        return (await self._reach_instance(agent)).status()
+
+    async def open(self, agent: AgentAddress, ask: OpenAsk) -> InstanceAnswer:
+        one = await self._reach_instance(agent)
+        life = one.life
+        accepted, sentence = life.expect_opening() if ask.soon else life.wish_open(ask.reason)
+        await self._process.did_by_asking(f"{'soon' if ask.soon else 'open'} {agent.pod}")
+        return InstanceAnswer(accepted=accepted, sentence=sentence, status=one.status())
+
+    async def _reach_instance(self, agent: AgentAddress) -> SmallInstance:
+        await self._process.alive()
+        await asyncio.sleep(0)
+        one = self._volume.instances.get(agent.pod)
+        if one is None or one.process.dead.is_set():
+            raise AgentUnreachable(agent.pod, "it is away")
+        return one
+
     async def _reach(self, agent: AgentAddress) -> SmallPod:
         await self._process.alive()
         pod = self._volume.pod(agent.pod)
@@ -399,46 +428,6 @@ class SmallClient:
         if pod.away:
             raise AgentUnreachable(agent.pod, "it is away")
         return pod
-
-
-class SmallSocket:
-    """One end of a connection in memory."""
-
-    def __init__(
-        self,
-        inbox: asyncio.Queue[aiohttp.WSMessage],
-        outbox: asyncio.Queue[aiohttp.WSMessage],
-        dead: Callable[[], bool],
-    ) -> None:
-        self._inbox = inbox
-        self._outbox = outbox
-        self._dead = dead
-
-    @classmethod
-    def pair(cls, dead: Callable[[], bool]) -> tuple[SmallSocket, SmallSocket]:
-        one: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
-        other: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
-        return cls(one, other, dead), cls(other, one, dead)
-
-    def cut(self) -> None:
-        """What is sent from here on is lost."""
-        self._dead = lambda: True
-
-    async def receive(self) -> aiohttp.WSMessage:
-        return await self._inbox.get()
-
-    async def send_str(self, text: str) -> None:
-        if not self._dead():
-            self._outbox.put_nowait(aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, text, None))
-
-    async def close(self) -> None:
-        self._outbox.put_nowait(aiohttp.WSMessage(aiohttp.WSMsgType.CLOSE, None, None))
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        await self.close()
 
 
 def small_place(pod: str, directory: Path) -> Place:

@@ -40,13 +40,20 @@ from aurora_operator.api.messages import (
 from aurora_operator.core.names import SLOT_COUNT, Identity, Slot, VolumeId
 from aurora_operator.engines.postgresql.leftovers import users_of
 from support.authority import ORGANISATION, Authority
+from support.cut import Cut
 
 CLUSTER = "shop"
 NAMESPACE, _, _ = ORGANISATION.partition("/")
 PASSWORD = "correct horse battery staple"
 BOOT = "import sys; from aurora_operator.cli.agent import main; sys.exit(main(sys.argv[1:]))"
 
+CUT_STORAGE, CUT_INSTANCES = "127.0.30", "127.0.40"
+"""Where the ends of a cut's relays are."""
+_STORAGE_PORTS = (8443, 5433, 5432)
+
 _LINES_SHOWN = 80
+_NUMBERS = range(1, 10)
+"""Instances that an instance may know of; one that is not there does not answer."""
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -81,6 +88,8 @@ class Pod:
     ip: str
     home: Path
     uid: str
+    behind_cut: bool = False
+    """It reaches storage, and is reached by it, only through ``Volume.cut_around``."""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -103,11 +112,13 @@ class Pod:
             "POD_NAME": self.name,
             "POD_NAMESPACE": NAMESPACE,
             "POD_UID": self.uid,
-            "POD_IP": self.ip,
+            "POD_IP": f"{CUT_INSTANCES}.{self.ip.rpartition('.')[2]}"
+            if self.behind_cut
+            else self.ip,
         }
         root = self.home.parent
         options = {
-            "--config": root / "agent.json",
+            "--config": root / ("agent-cut.json" if self.behind_cut else "agent.json"),
             "--tls": self.home / "tls",
             "--master": root / "master",
             "--disk": self.home / "disk",
@@ -115,6 +126,9 @@ class Pod:
             "--listen": self.ip,
         }
         arguments = [str(part) for pair in options.items() for part in pair]
+        if self.kind == "instance":
+            peers = {_name("instance", n): _instance_ip(n) for n in _NUMBERS}
+            arguments += [f"--peer={pod}={ip}" for pod, ip in peers.items() if pod != self.name]
         with self.log_file.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", BOOT, self.kind, *arguments, "--without-kubernetes"],
@@ -146,21 +160,29 @@ class Pod:
 
     def freeze(self) -> None:
         """SIGSTOP for every process of the pod."""
-        self._signal_all(signal.SIGSTOP)
+        self.freeze_agent()
+        self.freeze_server()
+
+    def freeze_agent(self) -> None:
+        """SIGSTOP for process 1 alone."""
+        assert self.process is not None, f"{self.name} does not run"
+        _signal(self.process.pid, signal.SIGSTOP)
+
+    def freeze_server(self) -> None:
+        """SIGSTOP for its PostgreSQL alone."""
+        for process in users_of(self.data):
+            _signal(process, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT for every process of the pod."""
-        self._signal_all(signal.SIGCONT)
+        """SIGCONT for every process of the pod, the server's first: its agent comes late."""
+        assert self.process is not None, f"{self.name} does not run"
+        for process in [*users_of(self.data), self.process.pid]:
+            _signal(process, signal.SIGCONT)
 
     def log(self) -> list[dict[str, Any]]:
         """The agent's log lines."""
         lines = self.log_file.read_text(errors="replace").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
-
-    def _signal_all(self, number: signal.Signals) -> None:
-        assert self.process is not None, f"{self.name} does not run"
-        for process in [self.process.pid, *users_of(self.data)]:
-            _signal(process, number)
 
 
 class Volume:
@@ -253,20 +275,37 @@ class Volume:
         if parameters is not None:
             self._config = self._config.model_copy(update={"parameters": parameters})
         self.password = password or self.password
+        relayed = tuple(
+            pod.model_copy(update={"host": f"{CUT_STORAGE}.{pod.slot + 1}"})
+            for pod in self._config.storage
+        )
+        cut = self._config.model_copy(update={"storage": relayed})
         contents = {
             self.root / "agent.json": self._config.model_dump_json(),
+            self.root / "agent-cut.json": cut.model_dump_json(),
             self.root / "master" / "password": self.password,
         }
         for path, text in contents.items():
             path.with_suffix(".new").write_text(text)
             path.with_suffix(".new").rename(path)
 
-    def add_instance(self, number: int, *, uid: str = "") -> Pod:
+    def add_instance(self, number: int, *, uid: str = "", behind_cut: bool = False) -> Pod:
         """A new instance pod with an empty cache."""
-        pod = self._pod("instance", number, f"127.0.20.{number}", uid)
+        pod = self._pod("instance", number, _instance_ip(number), uid)
+        pod.behind_cut = behind_cut
         self.instances[number] = pod
         pod.start()
         return pod
+
+    def cut_around(self, number: int) -> Cut:
+        """What can part this instance from all storage pods; not from its clients."""
+        to_storage = [
+            ((f"{CUT_STORAGE}.{slot + 1}", port), (pod.ip, port))
+            for slot, pod in enumerate(self.storage)
+            for port in _STORAGE_PORTS
+        ]
+        back = ((f"{CUT_INSTANCES}.{number}", 5432), (f"127.0.20.{number}", 5432))
+        return Cut([*to_storage, back])
 
     def delete_instance(self, number: int) -> None:
         """The pod and its cache are gone."""
@@ -346,12 +385,20 @@ class Volume:
         return (await self.storage_status(pod)).page_store.running
 
     def _pod(self, kind: str, number: int, ip: str, uid: str = "") -> Pod:
-        name = f"{CLUSTER}-{kind}-{number}"
+        name = _name(kind, number)
         home = self.root / name
         for part in ("disk", "run"):
             (home / part).mkdir(parents=True)
         self.authority.issue(home / "tls", kind, name, ip=ip)
         return Pod(kind, name, ip, home, uid or f"uid-{name}-{time.monotonic_ns()}")
+
+
+def _name(kind: str, number: int) -> str:
+    return f"{CLUSTER}-{kind}-{number}"
+
+
+def _instance_ip(number: int) -> str:
+    return f"127.0.20.{number}"
 
 
 def _signal(process: int, number: signal.Signals) -> None:

@@ -3,6 +3,7 @@
  *
  * The door (door.c) keeps clients out of a server that may not answer yet, or may not answer any
  * longer: invariant I4, nobody reads a new writer before its first record is on four copies.
+ * The stamp (stamp.c) holds statements of a writer that the volume may have left: rule 12.
  * The commit (commit.c) keeps a client from being told, or from showing anybody, what is not on
  * four copies: invariant I7. The names (names.c) let only the copies count as copies: I1.
  * The settings (settings.c) are those by which Aurora's users and drivers know their server.
@@ -74,8 +75,9 @@ _PG_init(void)
 				 errmsg("aurora_guard must be loaded via shared_preload_libraries")));
 
 	settings_init();
-	door_init(aurora_guard_door_file);
+	page_init(aurora_guard_door_file);
 	commit_init();
+	stamp_init();
 	names_init();
 
 	next_client_authentication_hook = ClientAuthentication_hook;

@@ -31,7 +31,7 @@ settings_init(void)
 {
 	DefineCustomStringVariable("aurora_guard.door_file",
 							   "File whose first byte opens the server for clients.",
-							   "Byte 'O' means open; any other byte, or no file, means shut.",
+							   "Byte 'O' means open; any other byte, or no file, means shut. The writer's stamp stands behind it.",
 							   &aurora_guard_door_file,
 							   "",
 							   PGC_POSTMASTER,

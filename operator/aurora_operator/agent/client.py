@@ -22,6 +22,7 @@ from aurora_operator.api.messages import (
     AdoptAsk,
     FillAsk,
     FormatAsk,
+    HandOverAsk,
     InstanceAnswer,
     InstanceStatus,
     MembersAsk,
@@ -178,6 +179,12 @@ class AgentClient:
         """Open the volume with this instance; it goes on after the answer, see the status."""
         return await self._call(
             agent, "/v1/instance/open", ask, InstanceAnswer, _ASK_TIMEOUT_SECONDS
+        )
+
+    async def hand_over(self, agent: AgentAddress, ask: HandOverAsk) -> InstanceAnswer:
+        """Have the writer switch over; it goes on after the answer, see the status."""
+        return await self._call(
+            agent, "/v1/instance/hand-over", ask, InstanceAnswer, _ASK_TIMEOUT_SECONDS
         )
 
     async def restart(self, agent: AgentAddress, ask: RestartAsk) -> InstanceAnswer:

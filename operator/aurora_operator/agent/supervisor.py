@@ -54,8 +54,17 @@ class Supervisor:
         self._failed = True
         self._stop.set()
 
-    async def run(self, shut_down: Callable[[], Awaitable[None]], grace_seconds: float) -> int:
-        """Wait for a signal or a fatal crash, shut down in order; the process's exit code."""
+    async def run(
+        self,
+        shut_down: Callable[[], Awaitable[None]],
+        grace_seconds: float,
+        leave: Callable[[], Awaitable[None]] | None = None,
+    ) -> int:
+        """Wait for a signal or a fatal crash, shut down in order; the process's exit code.
+
+        ``leave`` comes first, while all tasks still work, unless one of them crashed; it keeps
+        its own deadline.
+        """
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_note_loop_error)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -63,6 +72,8 @@ class Supervisor:
         if os.getpid() == 1:
             self.start("reap orphans", reap_orphans, OnCrash.RESTART)
         await self._stop.wait()
+        if leave is not None and not self._failed:
+            await self._leave(leave)
         log.info("stopping", grace_seconds=grace_seconds)
         for task in list(self._tasks):
             task.cancel()
@@ -75,6 +86,13 @@ class Supervisor:
             return 1
         log.info("stopped in order")
         return 1 if self._failed else 0
+
+    async def _leave(self, leave: Callable[[], Awaitable[None]]) -> None:
+        """Do ``leave``; what it raises must not keep the process from ending in order."""
+        try:
+            await leave()
+        except Exception:
+            log.exception("not left in order; ending")
 
     async def _guard(
         self, name: str, work: Callable[[], Awaitable[None]], on_crash: OnCrash

@@ -58,6 +58,10 @@ TEMPLATE_HASH: Final = f"{GROUP}/template-hash"
 RENEW_AFTER: Final = f"{GROUP}/renew-after"
 """Annotation of certificate Secrets: when two thirds of the certificate's life are over."""
 
+SWITCHOVER: Final = f"{GROUP}/switchover"
+"""Annotation of the AuroraCluster: switch over to this instance, or to ``any``. The operator adds
+the term of the writer that is to hand over, and removes it when that is done or cannot be done."""
+
 FINALIZER: Final = f"{GROUP}/volume"
 SERVER_RUNNING: Final = f"{GROUP}/ServerRunning"
 """Pod condition, set by the instance's agent."""

@@ -216,6 +216,10 @@ class HubBeat(Message):
     term: Term
     attempt_id: AttemptId
     vdl: LsnText | None = None
+    consents_to: InstanceName | None = None
+    """The instance that the writer hands over to: it is welcome to pre-votes (rule 2)."""
+    sent_ns: int = 0
+    """By the writer's own clock; nobody else reads it."""
 
 
 class HubPosition(Message):
@@ -229,6 +233,8 @@ class HubPosition(Message):
     """The term of the last durable byte."""
     scl: LsnText | None = None
     streaming: bool = False
+    answers_ns: int | None = None
+    """``sent_ns`` of the last beat on this connection: this was true at that moment or later."""
 
 
 class StandingText(Message):
@@ -282,6 +288,17 @@ class CopyFollowing(Message):
     sentence: str = ""
 
 
+class HandOverStatus(Message):
+    """The last switchover that this writer was asked for, in its present term."""
+
+    request: str
+    """Whose it was, as the ask named it."""
+    to: InstanceName | None = None
+    running: bool
+    """Clients are kept out for its sake; when not, it was withdrawn."""
+    sentence: str
+
+
 class InstanceStatus(Message):
     """``GET /v1/instance/status``."""
 
@@ -299,6 +316,8 @@ class InstanceStatus(Message):
     door_open: bool = False
     copies: tuple[CopyFollowing, ...] = ()
     """Filled in by the writer only."""
+    hand_over: HandOverStatus | None = None
+    """Filled in by a writer that was asked to hand over."""
     system_identifier: str | None = None
     server_version: str | None = None
     opened_at: str | None = None
@@ -314,11 +333,26 @@ class OpenAsk(Message):
     reason: str
     lost: tuple[Identity, ...] = ()
     """The three members that were recorded as lost for good, if they were (rule 10)."""
+    soon: bool = False
+    """Not yet: only end the readers. A writer that hands over asks so before it asks to open."""
 
 
 class RestartAsk(Message):
     """``POST /v1/instance/restart``: start the ended writer on its own disk (rule 11)."""
 
+    reason: str
+
+
+class HandOverAsk(Message):
+    """``POST /v1/instance/hand-over``: switch over to ``to``; it goes on after the answer.
+
+    The same request is carried out once: asked again, the answer is what became of it.
+    """
+
+    request: str
+    to: InstanceName
+    host: str
+    """Where the agent of ``to`` is found."""
     reason: str
 
 

@@ -158,18 +158,26 @@ def silence_limit_seconds(followed_seconds: float) -> float:
 
 
 def decide_prevote(
-    copy: CopyView, stream: StreamState, *, beat_silent_seconds: float, up_seconds: float
+    copy: CopyView,
+    stream: StreamState,
+    *,
+    beat_silent_seconds: float,
+    up_seconds: float,
+    consented: bool = False,
 ) -> Proceed | Refuse:
     """Rule 2, pre-vote: would this copy promise? Nothing is written.
 
     It says no while its writer streams, so that a candidate that merely lost touch cannot stop a
-    healthy writer (H11). A copy that follows nobody says no while the writer or the candidate of
-    the term it promised was heard a moment ago (``beat_silent_seconds``); and one that has been up
-    for ``up_seconds`` only gives that writer as long as a silent one to take it in.
+    healthy writer (H11); unless the writer itself consents to this very candidate (switchover). A
+    copy that follows nobody says no while the writer or the candidate of the term it promised was
+    heard a moment ago (``beat_silent_seconds``); and one that has been up for ``up_seconds`` only
+    gives that writer as long as a silent one to take it in.
     """
     if copy.state is not CopyState.FULL or copy.record is None:
         return Refuse(f"{copy.identity} is {copy.state}, and only a full copy has a vote")
     match stream:
+        case StreamState.STREAMING if consented:
+            return Proceed(f"{copy.identity}: the writer of term {copy.streaming_term} consents")
         case StreamState.STREAMING:
             return Refuse(f"{copy.identity} hears the writer of term {copy.streaming_term}")
         case StreamState.CLOSED:

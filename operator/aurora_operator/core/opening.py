@@ -179,12 +179,23 @@ def judge_caught_up(
     return Proceed(f"all of {choice.scl} is flushed and replay stands at {replayed}")
 
 
-def judge_promotion(timeline: Term, fork: Lsn, replay_before: Lsn, asked: Term) -> Proceed | Wipe:
-    """Rule 4: the new timeline must be the term, and must not fork before what was replayed."""
+def judge_promotion(
+    promoted: TermHistory, replay_before: Lsn, choice: Choice, asked: Term
+) -> Proceed | Wipe:
+    """Rule 4: the engine's history must be the chosen one, continued by the asked term.
+
+    The timeline must be the term, and must not fork before what was replayed. And the bytes below
+    the fork must be the chosen ones: a replica may have received part of a record that its term
+    never finished; positions alone cannot tell these bytes from what the next term wrote in their
+    place, but the engine knows on which timelines it came here (H14, I6).
+    """
+    timeline, fork = promoted.last.term, promoted.last.begin
     if timeline != asked:
         return Wipe(f"promotion made timeline {timeline}, not {asked}: two logs could share it")
     if fork < replay_before:
         return Wipe(f"promotion forked at {fork}, before the replayed {replay_before}")
+    if promoted != choice.history.extended(asked, fork):
+        return Wipe(f"promotion continued {promoted}, but the chosen log is {choice.history}")
     return Proceed(f"timeline {timeline} begins at {fork}")
 
 

@@ -38,7 +38,8 @@ def build_registry(loops: Loops) -> kopf.OperatorRegistry:
             loops.wake(cluster)
             return
         keys = ("uid", "generation", "deletionTimestamp")
-        loops.changed(cluster, tuple(metadata.get(key) for key in keys))
+        asked = (metadata.get("annotations") or {}).get(labels.SWITCHOVER)
+        loops.changed(cluster, (*(metadata.get(key) for key in keys), asked))
 
     @kopf.on.event("", "v1", "pods", labels={labels.CLUSTER: kopf.PRESENT}, registry=registry)
     async def pod_changed(event: kopf.RawEvent, **_: object) -> None:

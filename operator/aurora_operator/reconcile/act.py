@@ -21,6 +21,7 @@ from aurora_operator.api.messages import (
     BirthRecord,
     FillAsk,
     FormatAsk,
+    HandOverAsk,
     OpenAsk,
     RestartAsk,
 )
@@ -170,6 +171,12 @@ class Actor:
             case actions.LabelRole(name, role):
                 patch = {"metadata": {"labels": {labels.ROLE: role}}}
                 await self._kube.patch(Kind.POD, namespace, name, patch)
+            case actions.AcceptSwitchover(to, term):
+                version = sight.manifest["metadata"]["resourceVersion"]
+                value = views.accepted_switchover(to, term, version)
+                await self._set_switchover(sight, value)
+            case actions.EndSwitchover():
+                await self._set_switchover(sight, None)
             case actions.FillEndpoints():
                 for manifest in wanted_slices(sight):
                     await self._kube.replace(Kind.SLICE, namespace, manifest)
@@ -196,6 +203,8 @@ class Actor:
                 await asyncio.gather(*(self._fill(agents, sight, slot, volume) for slot in slots))
             case actions.AskOpen(instance, reason, lost):
                 await self.ask_open(agents, sight, instance, reason, lost)
+            case actions.AskHandOver():
+                await self._ask_hand_over(agents, sight, action)
             case actions.AskRestart(instance, reason):
                 restart = await agents.restart(sight.addresses[instance], RestartAsk(reason=reason))
                 _LOG.info(
@@ -231,6 +240,26 @@ class Actor:
             told=answer.sentence,
         )
 
+    async def _ask_hand_over(
+        self, agents: Agents, sight: Sight, asked: actions.AskHandOver
+    ) -> None:
+        ask = HandOverAsk(
+            request=asked.request,
+            to=asked.to,
+            host=sight.addresses[asked.to].host,
+            reason=asked.reason,
+        )
+        answer = await agents.hand_over(sight.addresses[asked.writer], ask)
+        _LOG.info(
+            "asked to hand over",
+            instance=asked.writer,
+            to=asked.to,
+            request=asked.request,
+            reason=asked.reason,
+            accepted=answer.accepted,
+            told=answer.sentence,
+        )
+
     async def _fill(self, agents: Agents, sight: Sight, slot: Slot, volume: VolumeFacts) -> None:
         pod = labels.storage_pod_name(sight.observation.name, slot)
         if volume.system_identifier is None or pod not in sight.addresses:
@@ -255,6 +284,19 @@ class Actor:
         patch = {"metadata": {"finalizers": wanted, "resourceVersion": metadata["resourceVersion"]}}
         sight.manifest = await self._kube.patch(
             Kind.CLUSTER, sight.observation.namespace, sight.observation.name, patch
+        )
+
+    async def _set_switchover(self, sight: Sight, value: str | None) -> None:
+        """Write the annotation; fails when anything about the cluster changed meanwhile."""
+        metadata = {
+            "annotations": {labels.SWITCHOVER: value},
+            "resourceVersion": sight.manifest["metadata"]["resourceVersion"],
+        }
+        sight.manifest = await self._kube.patch(
+            Kind.CLUSTER,
+            sight.observation.namespace,
+            sight.observation.name,
+            {"metadata": metadata},
         )
 
     async def _record(self, sight: Sight, volume: VolumeFacts) -> None:

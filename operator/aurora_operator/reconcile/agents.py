@@ -16,6 +16,7 @@ from aurora_operator.agent.client import AgentAddress, AgentClient, AgentUnreach
 from aurora_operator.api.messages import (
     FillAsk,
     FormatAsk,
+    HandOverAsk,
     InstanceAnswer,
     InstanceStatus,
     OpenAsk,
@@ -49,6 +50,9 @@ class Agents(Protocol):
 
     async def open(self, agent: AgentAddress, ask: OpenAsk) -> InstanceAnswer:
         """Open the volume."""
+
+    async def hand_over(self, agent: AgentAddress, ask: HandOverAsk) -> InstanceAnswer:
+        """Have the writer switch over."""
 
     async def restart(self, agent: AgentAddress, ask: RestartAsk) -> InstanceAnswer:
         """Restart an ended writer in place."""

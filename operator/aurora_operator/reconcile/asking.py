@@ -55,14 +55,15 @@ async def ask_instances(
     pods: Mapping[int, PodView],
     addresses: Mapping[str, AgentAddress],
     timeout_seconds: float,
+    writer: InstanceName | None,
 ) -> dict[InstanceName, InstanceView]:
-    """What the instances answer, by name."""
+    """What the instances answer, by name; ``writer`` is the last one known."""
     if agents is None:
         return {}
 
     async def ask(pod: PodView) -> InstanceView | None:
-        # One that ends is no candidate and no writer to rely on: nobody waits for its answer.
-        if pod.name not in addresses or pod.terminating:
+        # One that ends is no candidate: nobody waits for its answer, unless it may hand over.
+        if pod.name not in addresses or (pod.terminating and pod.name != writer):
             return None
         try:
             status = await agents.fetch_instance_status(addresses[pod.name], timeout_seconds)

@@ -18,7 +18,7 @@ from typing import Any, Final
 import structlog
 
 from aurora_operator.api.cluster import AuroraCluster
-from aurora_operator.core.cluster.actions import AskOpen
+from aurora_operator.core.cluster.actions import AskHandOver, AskOpen
 from aurora_operator.core.cluster.events import EventKind, Note
 from aurora_operator.core.cluster.failover import open_writer
 from aurora_operator.core.cluster.plan import (
@@ -203,7 +203,7 @@ class ClusterLoop:
             return
         sight = await self._observer.glance(before)
         opening, action = plan_opening(sight.observation)
-        if not isinstance(action, AskOpen):
+        if not isinstance(action, AskOpen | AskHandOver):
             return
         await self._actor.do(action, sight)
         for note in opening_notes(sight.observation, opening):

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from aurora_operator.api import labels
 from aurora_operator.api.agent_config import AgentConfig
 from aurora_operator.api.cluster import AuroraCluster
+from aurora_operator.core.cluster.draining import storage_pods_to_keep
 from aurora_operator.core.cluster.failover import open_writer
 from aurora_operator.core.cluster.observation import (
     ClaimView,
@@ -149,7 +150,7 @@ class Observer:
         observation = await self._listen(self._look(manifest, cluster, context, read), addresses)
         return Sight(
             observation=observation,
-            context=context,
+            context=replace(context, storage_pods_to_keep=storage_pods_to_keep(observation)),
             cluster=cluster,
             manifest=manifest,
             agents=self._memory.agents,
@@ -213,12 +214,14 @@ class Observer:
             name=self._cluster.name,
             namespace=self._cluster.namespace,
             generation=metadata.get("generation", 1),
+            resource_version=metadata["resourceVersion"],
             deleting="deletionTimestamp" in metadata,
             has_finalizer=labels.FINALIZER in (metadata.get("finalizers") or ()),
             spec=views.spec_facts(cluster.spec),
             recorded=views.volume_facts(cluster.status.volume),
             configured=_configured(read.config),
             remembered=views.remembered(cluster),
+            switchover=views.switchover_request(manifest),
             storage_pods=_storage_pods(read.pods),
             instance_pods=_instance_pods(read.pods),
             claims=_claims(read.claims),
@@ -240,7 +243,9 @@ class Observer:
         agents = self._memory.agents
         copies, instances = await asyncio.gather(
             ask_copies(agents, seen.storage_pods, addresses, AGENT_SECONDS),
-            ask_instances(agents, seen.instance_pods, addresses, AGENT_SECONDS),
+            ask_instances(
+                agents, seen.instance_pods, addresses, AGENT_SECONDS, seen.remembered.writer
+            ),
         )
         heard = replace(
             seen,
@@ -266,7 +271,11 @@ class Observer:
         addresses = addresses_of(pods)
         instance_pods = _instance_pods(pods)
         instances = await ask_instances(
-            self._memory.agents, instance_pods, addresses, REFLEX_AGENT_SECONDS
+            self._memory.agents,
+            instance_pods,
+            addresses,
+            REFLEX_AGENT_SECONDS,
+            before.observation.remembered.writer,
         )
         observation = replace(
             before.observation,

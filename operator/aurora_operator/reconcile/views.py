@@ -30,6 +30,7 @@ from aurora_operator.core.cluster.observation import (
     Role,
     SpecFacts,
     StorageClassView,
+    SwitchoverRequest,
     VolumeFacts,
 )
 from aurora_operator.core.cluster.quantity import parse_quantity_bytes
@@ -135,6 +136,25 @@ def remembered(cluster: AuroraCluster) -> Remembered:
         writer=None if status.writer is None else InstanceName(status.writer),
         term=None if status.term is None else Term(status.term),
     )
+
+
+def switchover_request(manifest: Manifest) -> SwitchoverRequest | None:
+    """What the AuroraCluster's annotation asks for; see ``accepted_switchover``."""
+    words = annotations_of(manifest).get(labels.SWITCHOVER, "").split()
+    if not words:
+        return None
+    details = dict(word.split("=", 1) for word in words[1:] if "=" in word)
+    term = details.get("term", "")
+    return SwitchoverRequest(
+        to=words[0],
+        term=Term(int(term)) if term.isdigit() else None,
+        request=details.get("request", ""),
+    )
+
+
+def accepted_switchover(to: InstanceName, term: Term, resource_version: str) -> str:
+    """The annotation of a request that was accepted as it stood in ``resource_version``."""
+    return f"{to} term={term} request={resource_version}"
 
 
 def pod_view(pod: Manifest) -> PodView:
@@ -274,6 +294,7 @@ def _progress(fill: FillProgress | None) -> str:
 
 def instance_view(status: InstanceStatus) -> InstanceView:
     """An instance agent's answer."""
+    asked = status.hand_over
     return InstanceView(
         name=status.name,
         role=Role(status.role.value),
@@ -287,5 +308,8 @@ def instance_view(status: InstanceStatus) -> InstanceView:
         copies_streaming=sum(1 for copy in status.copies if copy.streaming),
         slots_streaming=frozenset(copy.slot for copy in status.copies if copy.streaming),
         server_version=status.server_version,
+        handing_over_to=asked.to if asked is not None and asked.running else None,
+        hand_over_request=asked.request if asked is not None else "",
         sentence=status.sentence,
+        hand_over_sentence=asked.sentence if asked is not None else "",
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from aurora_operator.api import labels
 from aurora_operator.api.cluster import ClusterSpec
+from aurora_operator.core.cluster.draining import KEEP
 
 Manifest = dict[str, Any]
 """A Kubernetes object as plain data, as it travels."""
@@ -24,6 +25,8 @@ class ClusterContext:
     log_level: str = "info"
     engine_pull_secrets: tuple[str, ...] = ()
     """Secrets of the cluster's namespace with which nodes pull the engine image."""
+    storage_pods_to_keep: int = KEEP
+    """What no eviction may go below."""
 
     def owner_reference(self) -> Manifest:
         """What makes Kubernetes delete an object with its cluster."""

@@ -50,6 +50,18 @@ INSTANCE_WRITER: Final = Gauge(
 INSTANCE_DOOR_OPEN: Final = Gauge(
     "aurora_instance_door_open", "1 while clients may come in, else 0."
 )
+STAND_DOWNS: Final = Counter(
+    "aurora_writer_stand_downs",
+    "How often this writer ended its sessions: cut off from its copies, or superseded.",
+    ["reason"],
+)
+STATEMENTS_HELD: Final = Counter(
+    "aurora_statements_held",
+    "Statements that waited because three copies had not answered for a moment.",
+)
+STATEMENTS_HELD_SECONDS: Final = Counter(
+    "aurora_statements_held_seconds", "How long these statements waited, all together."
+)
 VOLUME_VDL_BYTES: Final = Gauge(
     "aurora_volume_vdl_bytes", "The volume durable position, as the writer's hub tells it."
 )

@@ -17,6 +17,7 @@ import pytest_asyncio
 
 from aurora_operator.api.messages import InstanceRole, OpenAsk, RestartAsk, StreamState
 from support.inserts import Inserts
+from support.roles import all_stream, bring_to_health, replica_of, writer_and_replica
 from support.volume import Pod, Volume, wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -40,45 +41,8 @@ async def volume(request: pytest.FixtureRequest) -> AsyncIterator[Volume]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def healthy(volume: Volume) -> Volume:
     """A writer, a replica, and six copies that stream."""
-    for pod in volume.storage:
-        if pod.process is None:
-            pod.start()
-    while len(volume.instances) < 2:
-        volume.add_instance(max(volume.instances, default=0) + 1)
-    await wait_until("a writer", lambda: writer_of(volume), 30)
-    await wait_until("a replica", lambda: replica_of(volume), 30)
-    await wait_until("six copies stream", lambda: all_stream(volume), 30)
+    await bring_to_health(volume)
     return volume
-
-
-async def with_role(volume: Volume, role: InstanceRole) -> Pod | None:
-    for pod in volume.instances.values():
-        status = await volume.instance_status(pod)
-        if status.role is role and status.healthy:
-            return pod
-    return None
-
-
-async def writer_of(volume: Volume) -> Pod | None:
-    return await with_role(volume, InstanceRole.WRITER)
-
-
-async def replica_of(volume: Volume) -> Pod | None:
-    return await with_role(volume, InstanceRole.REPLICA)
-
-
-async def all_stream(volume: Volume) -> bool:
-    writer = await writer_of(volume)
-    assert writer is not None
-    status = await volume.instance_status(writer)
-    return len(status.copies) == 6 and all(copy.streaming for copy in status.copies)
-
-
-async def writer_and_replica(volume: Volume) -> tuple[Pod, Pod]:
-    writer, replica = await writer_of(volume), await replica_of(volume)
-    assert writer is not None
-    assert replica is not None
-    return writer, replica
 
 
 async def check_rows(inserts: Inserts, volume: Volume, pod: Pod) -> None:

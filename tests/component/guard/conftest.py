@@ -47,6 +47,7 @@ def make_server(template: Path, tmp_path: Path) -> Iterator[MakeServer]:
     yield make
     for server in made:
         server.stop()
+        shutil.rmtree(server.data, ignore_errors=True)  # all of them together would fill /tmp
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 DEADLINE_SECONDS = 15.0
 PROTOCOL_VERSION_3 = 196608
+PAGE_BYTES, STAMP_AT, HELD_AT = 32, 8, 16
 AGENT = "rdsadmin"
 CLIENT = "app"
 SUPERUSER = "boss"
@@ -99,7 +100,7 @@ class GuardedServer:
         self.port = port
         self.sockets = data.parent
         self.door = data.parent / f"door-{port}"
-        self.door.write_bytes(b"S")
+        self.door.write_bytes(b"S".ljust(PAGE_BYTES, b"\0"))
         self.log = data.parent / f"log-{port}"
         self._process: subprocess.Popen[bytes] | None = None
         self._sessions: list[psycopg.Connection[tuple[Any, ...]]] = []
@@ -131,6 +132,22 @@ class GuardedServer:
             return str(error)
         return None
 
+    def freeze(self) -> None:
+        """SIGSTOP for the postmaster and every process of it."""
+        for process in self._all():
+            os.kill(process, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT for all of them."""
+        for process in self._all():
+            os.kill(process, signal.SIGCONT)
+
+    def _all(self) -> list[int]:
+        assert self._process is not None
+        postmaster = self._process.pid
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        return [postmaster, *map(int, children)]
+
     def stop(self) -> None:
         """End the server at once; nothing of it is needed any more."""
         if self._process is not None and self._process.poll() is None:
@@ -161,6 +178,23 @@ class GuardedServer:
             os.pwrite(door, byte, 0)
         finally:
             os.close(door)
+
+    def write_stamp(self, age_seconds: float) -> None:
+        """As a writer's agent: three members last answered so long ago."""
+        self.write_stamp_ns(time.clock_gettime_ns(time.CLOCK_BOOTTIME) - int(age_seconds * 1e9))
+
+    def write_stamp_ns(self, stamp_ns: int) -> None:
+        """Write that very moment; 0 is no stamp."""
+        page = os.open(self.door, os.O_WRONLY)
+        try:
+            os.pwrite(page, struct.pack("=q", stamp_ns), STAMP_AT)
+        finally:
+            os.close(page)
+
+    def held(self) -> tuple[int, float]:
+        """How many statements were held so far, and for how many seconds together."""
+        count, total_ns = struct.unpack_from("=qq", self.door.read_bytes(), HELD_AT)
+        return count, total_ns / 1e9
 
     def open_door(self) -> None:
         """Let clients in."""

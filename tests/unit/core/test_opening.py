@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from aurora_operator.core.copy import CopyState, CopyView, Position
+from aurora_operator.core.history import TermHistory
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.opening import (
     Choice,
@@ -202,16 +203,33 @@ def test_rule_4_caught_up_means_all_flushed_and_replay_at_rest(
     assert isinstance(judged, verdict)
 
 
+CHOSEN = chosen([promised(slot, 100, (1, 0), (4, 40), (6, 90)) for slot in range(4)])
+
+
 @pytest.mark.parametrize(
-    ("timeline", "fork", "verdict"),
+    ("promoted", "verdict"),
     [
-        pytest.param(9, 96, Proceed, id="as-asked"),
-        pytest.param(10, 96, Wipe, id="timeline-is-not-the-term"),
-        pytest.param(9, 95, Wipe, id="forked-before-what-was-replayed"),
+        pytest.param(history((1, 0), (4, 40), (6, 90), (9, 96)), Proceed, id="as-asked"),
+        pytest.param(
+            history((1, 0), (4, 40), (6, 90), (10, 96)), Wipe, id="timeline-is-not-the-term"
+        ),
+        pytest.param(
+            history((1, 0), (4, 40), (6, 90), (9, 95)), Wipe, id="forked-before-what-was-replayed"
+        ),
+        pytest.param(
+            history((1, 0), (4, 40), (9, 90)), Wipe, id="part-of-a-record-that-4-never-finished"
+        ),
+        pytest.param(history((1, 0), (6, 90), (9, 96)), Wipe, id="lacks-a-term"),
     ],
 )
-def test_rule_4_the_timeline_is_the_term(timeline: int, fork: int, verdict: type[object]) -> None:
-    assert isinstance(judge_promotion(Term(timeline), at(fork), at(96), Term(9)), verdict)
+def test_rule_4_the_promoted_history_is_the_chosen_one(
+    promoted: TermHistory, verdict: type[object]
+) -> None:
+    """Positions alone do not tell whose bytes were received (I6)."""
+    replayed = at(90 if promoted.last.begin == at(90) else 96)
+    judged = judge_promotion(promoted, replayed, CHOSEN, Term(9))
+    assert isinstance(judged, verdict)
+    assert ("made timeline 10, not 9" in judged.sentence) is (promoted.last.term == 10)
 
 
 def _holding(*scls: int) -> list[Position]:

@@ -72,6 +72,69 @@ async def test_a_deleted_writer_pod_is_replaced_by_the_reflex(world: World) -> N
     assert names(world, Kind.POD) >= {"shop-instance-1", "shop-instance-2"}
 
 
+async def annotate(world: World, value: str) -> None:
+    metadata = {"annotations": {labels.SWITCHOVER: value}}
+    await world.kube.patch(Kind.CLUSTER, world.namespace, "shop", {"metadata": metadata})
+
+
+def not_asked(world: World, cluster: Manifest | None) -> bool:
+    """The annotation is gone, and everything is there."""
+    assert cluster is not None
+    asked = labels.SWITCHOVER in (cluster["metadata"].get("annotations") or {})
+    return not asked and available(world, cluster)
+
+
+async def test_a_switchover_by_annotation_is_carried_out_once(world: World) -> None:
+    await world.apply(replicas=2)
+    loop = world.loop()
+    await world.settle(loop, available)
+    await annotate(world, "any")
+    cluster = await world.settle(loop, not_asked)
+    assert cluster is not None
+    assert cluster["status"]["writer"] == "shop-instance-2"
+    assert world.hand_overs == ["shop-instance-1 to shop-instance-2"]
+    told = events(world)
+    assert "Started cross AZ failover to DB instance: shop-instance-2" in told
+    assert "Completed failover to DB instance: shop-instance-2" in told
+    assert not any("Cannot switch over" in message for message in told)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+async def test_an_operator_that_starts_anew_repeats_no_switchover(world: World, steps: int) -> None:
+    await world.apply(replicas=2)
+    loop = world.loop()
+    await world.settle(loop, available)
+    await annotate(world, "any")
+    for _ in range(steps):
+        await loop.step()
+    await world.settle(world.loop(), not_asked)
+    assert world.hand_overs == ["shop-instance-1 to shop-instance-2"]
+    assert not any("Cannot switch over" in message for message in events(world))
+
+
+async def test_a_switchover_that_is_withdrawn_is_told_and_not_repeated(world: World) -> None:
+    await world.apply(replicas=1)
+    loop = world.loop()
+    await world.settle(loop, available)
+    world.server_of("shop-instance-1").cannot_hand_over = "withdrawn: the target is slow"
+    await annotate(world, "shop-instance-2")
+    cluster = await world.settle(loop, not_asked)
+    assert cluster is not None
+    assert cluster["status"]["writer"] == "shop-instance-1"
+    assert world.hand_overs == ["shop-instance-1 to shop-instance-2"]
+    assert any("withdrawn: the target is slow" in message for message in events(world))
+
+
+async def test_a_switchover_to_an_unknown_instance_is_answered(world: World) -> None:
+    await world.apply(replicas=1)
+    loop = world.loop()
+    await world.settle(loop, available)
+    await annotate(world, "shop-instance-9")
+    await world.settle(loop, not_asked)
+    assert world.hand_overs == []
+    assert any("no such instance" in message for message in events(world))
+
+
 async def test_an_ended_server_without_replica_restarts_in_place(world: World) -> None:
     await world.apply(replicas=0)
     loop = world.loop()

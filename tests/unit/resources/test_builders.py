@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from aurora_operator.agent.instance import pod as instance_pod
 from aurora_operator.api import labels
 from aurora_operator.api.agent_config import AgentConfig
 from aurora_operator.api.cluster import ClusterSpec
@@ -187,6 +188,23 @@ def test_pods_pull_their_image_with_the_secrets_that_the_operator_was_given() ->
 def test_a_broken_pod_never_keeps_a_node_from_being_drained() -> None:
     for budget in build_disruption_budgets(context()):
         assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+@pytest.mark.parametrize(("replicas", "kept"), [(0, 0), (1, 1), (15, 1)])
+def test_a_writer_may_be_evicted_when_a_replica_is_well(replicas: int, kept: int) -> None:
+    cluster = context()
+    spec = cluster.spec.model_copy(update={"replicas": replicas})
+    storage, instance = build_disruption_budgets(
+        replace(cluster, spec=spec, storage_pods_to_keep=4)
+    )
+    assert instance["spec"]["minAvailable"] == kept
+    assert storage["spec"]["minAvailable"] == 4
+
+
+def test_a_pod_has_the_time_that_its_end_may_take() -> None:
+    """A switchover at its slowest, then the orderly stop."""
+    grace = build_instance_pod(context(), 1)["spec"]["terminationGracePeriodSeconds"]
+    assert grace > instance_pod.GRACE_SECONDS
 
 
 @pytest.mark.parametrize("pod", pods(), ids=["storage", "instance"])

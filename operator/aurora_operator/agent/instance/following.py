@@ -3,8 +3,8 @@
 Every member has one attendant here. It holds the hub connection open, sends a beat whenever the
 VDL moved and at least every 100 ms, takes the member's positions in, and asks it to promise or to
 adopt when that is the next thing for it. Stragglers of the opening, copies that come back and
-copies whose pod restarted all take the same way. Three members that promised a higher term are the
-sign to stand down (rule 12).
+copies whose pod restarted all take the same way. What members answer to the beats, and what they
+promised, decides whether the writer may go on serving (rule 12, ``isolation``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -46,9 +46,10 @@ from aurora_operator.core.following import (
     WriterFacts,
     next_for_copy,
 )
+from aurora_operator.core.isolation import NEVER_NS, Heard, superseded
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.members import MemberList
-from aurora_operator.core.names import Identity, Slot
+from aurora_operator.core.names import Identity, InstanceName, Slot
 from aurora_operator.core.opening import Opened
 from aurora_operator.core.quorum import AURORA_QUORUM
 from aurora_operator.core.replacement import Remembered, returned_with_less
@@ -68,6 +69,8 @@ _ASKED: Final = {
     AskMembers: "copy asked to keep the member list",
     AskAdopt: "copy asked to adopt",
 }
+_RENEW_NS: Final = 20_000_000
+"""Answers that follow each other more closely than this do not make the stamp younger."""
 _STRANDED_SECONDS: Final = 10.0
 """So long a copy may belong to another attempt before it is worth a person's attention."""
 
@@ -86,7 +89,12 @@ class Following:
         """Known from the promotion on; until then copies are only connected to."""
         self.superseded = asyncio.Event()
         """Three members promised a higher term."""
+        self.on_heard: Callable[[], object] | None = None
+        """Called when a member answered a beat, or promised higher."""
         self.hub: Hub | None = None
+        self.successor: InstanceName | None = None
+        """To whom this writer hands over: its door stays shut while this is set (rule 12)."""
+        self._consents = False
         self._changed = asyncio.Condition()
         self._counting = frozenset(members.identities)
         self._guests: dict[Slot, Identity] = {}
@@ -177,18 +185,23 @@ class Following:
         async with self._changed:
             self._changed.notify_all()
 
-    def notice_promises(self) -> None:
-        """Rule 12: three members that promised higher end this writer."""
-        members = [a for a in self._attendants if self.counts(a.identity)]
-        higher = sum(a.promised_term > self.promise.term for a in members)
-        if higher >= AURORA_QUORUM.read_quorum:
+    def notice(self) -> None:
+        """A member was heard of: clients may be served on, or this writer is over (rule 12)."""
+        promised = (heard.promised_term for heard in self.heard())
+        if superseded(self.promise.term, promised, AURORA_QUORUM) is not None:
             self.superseded.set()
+        if self.on_heard is not None:
+            self.on_heard()
+
+    def heard(self) -> tuple[Heard, ...]:
+        """What rule 12 is judged by, one for each member of the own list."""
+        members = [a for a in self._attendants if self.counts(a.identity)]
+        return tuple(Heard(a.promised_term, a.asked_ns) for a in members)
 
     def members_heard(self, within_seconds: float) -> int:
-        """How many members of the own term were heard of so recently."""
-        since = time.monotonic() - within_seconds
-        members = [a for a in self._attendants if self.counts(a.identity)]
-        return sum(attendant.heard_at > since for attendant in members)
+        """How many members of the own term answered what they were asked so recently."""
+        since_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - round(within_seconds * 1e9)
+        return sum(member.asked_ns > since_ns for member in self.heard())
 
     @property
     def vdl(self) -> Lsn | None:
@@ -197,7 +210,19 @@ class Following:
 
     def beat(self) -> HubBeat:
         """What every gate is told now."""
-        return HubBeat(term=self.promise.term, attempt_id=self.promise.attempt_id, vdl=self.vdl)
+        return HubBeat(
+            term=self.promise.term,
+            attempt_id=self.promise.attempt_id,
+            vdl=self.vdl,
+            consents_to=self.successor if self._consents else None,
+            sent_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+        )
+
+    def consent(self, consents: bool) -> None:
+        """Tell the copies that the successor may open the volume, or no longer (rule 2)."""
+        self._consents = consents
+        for attendant in self._attendants:
+            attendant.beat_due.set()
 
     @property
     def durable(self) -> DurablePoint | None:
@@ -237,8 +262,8 @@ class Attendant:
         self.position: Position | None = None
         self.promised_term = Term(0)
         """The highest promise heard of; a promise is never taken back."""
-        self.heard_at = float("-inf")
-        """When it last said that it belongs to the own term."""
+        self.asked_ns = NEVER_NS
+        """When the beat was sent that it last answered as a copy of the own term."""
         self.stranded_at = NEVER
         """Since when it is reachable, full, and bound to another attempt."""
         self.lost_memory = False
@@ -265,7 +290,7 @@ class Attendant:
             self.position = None
             self._durable_scl = None
             self.promised_term = Term(0)
-            self.heard_at = float("-inf")
+            self.asked_ns = NEVER_NS
             self.stranded_at = NEVER
             self.lost_memory = False
         self.poke()
@@ -342,10 +367,8 @@ class Attendant:
         position = position_from_hub(identity, message)
         self._streaming = message.streaming
         self._note_promise(message.promised_term)
-        if message.promised_term == self._following.promise.term:
-            self.heard_at = time.monotonic()
-            if message.log_term == message.promised_term and message.scl is not None:
-                self._durable_scl = max(message.scl, self._durable_scl or message.scl)
+        self._note_answer(message)
+        self._note_log(message)
         if first or lost_stream:
             self.poke()
         if position != self.position:
@@ -355,7 +378,21 @@ class Attendant:
     def _note_promise(self, promised: Term | None) -> None:
         if promised is not None and promised > self.promised_term:
             self.promised_term = promised
-            self._following.notice_promises()
+            self._following.notice()
+
+    def _note_answer(self, message: HubPosition) -> None:
+        """Dated by the question: how long the answer lay on the way, or here, does not matter."""
+        if message.promised_term != self._following.promise.term or message.answers_ns is None:
+            return
+        if message.answers_ns >= self.asked_ns + _RENEW_NS:
+            self.asked_ns = message.answers_ns
+            self._following.notice()
+
+    def _note_log(self, message: HubPosition) -> None:
+        """What it may never have less of, in this writer's term (H17)."""
+        own = message.promised_term == message.log_term == self._following.promise.term
+        if own and message.scl is not None:
+            self._durable_scl = max(message.scl, self._durable_scl or message.scl)
 
     # --- promise, adopt, leave ---------------------------------------------------------------
 

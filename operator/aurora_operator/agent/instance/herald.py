@@ -8,10 +8,12 @@ what it would do.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import structlog
 
+from aurora_operator.agent.client import AgentAddress
 from aurora_operator.agent.place import Place
 from aurora_operator.api.agent_config import AgentConfig
 from aurora_operator.core.lsn import Term
@@ -23,6 +25,7 @@ log = structlog.get_logger()
 
 _ASSERT_SECONDS: Final = 3.0
 _RETRY_SECONDS: Final = 0.5
+_PEERS_SECONDS: Final = 0.5
 
 
 class Herald(Protocol):
@@ -37,12 +40,18 @@ class Herald(Protocol):
     async def announce_writer(self, term: Term) -> None:
         """Point both endpoints, and keep asserting it, until cancelled."""
 
+    async def find_peers(self) -> Sequence[AgentAddress]:
+        """The other instances of the cluster that may be well, soon."""
+
     async def close(self) -> None:
         """End all connections."""
 
 
 class SilentHerald:
     """Writes the news to the log only."""
+
+    def __init__(self, peers: Sequence[AgentAddress] = ()) -> None:
+        self._peers = peers
 
     async def run(self) -> None:
         """Nothing to carry out."""
@@ -55,6 +64,10 @@ class SilentHerald:
         """Log it, and wait to be cancelled."""
         log.info("endpoint moved", term=term)
         await asyncio.Event().wait()
+
+    async def find_peers(self) -> Sequence[AgentAddress]:
+        """Those it was given."""
+        return self._peers
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -69,6 +82,7 @@ class KubernetesHerald:
         self._config = config
         self._slices = EndpointSlices(api, place.namespace)
         self._pod = OwnPod(api, place.namespace, place.pod)
+        self._replicas: list[EndpointTarget] = []
         self._wish: tuple[bool, str] | None = None
         self._wished = asyncio.Event()
 
@@ -112,19 +126,31 @@ class KubernetesHerald:
                 pause_seconds = _RETRY_SECONDS
             await asyncio.sleep(pause_seconds)
 
+    async def find_peers(self) -> Sequence[AgentAddress]:
+        """The replicas that Kubernetes calls ready; while it is silent, those it last named."""
+        try:
+            async with asyncio.timeout(_PEERS_SECONDS):
+                self._replicas = await self._list_replicas()
+        except UNREACHABLE as error:
+            log.warning("replicas not listed; the last list is used", reason=_short(error))
+        return [AgentAddress(replica.pod, replica.ip) for replica in self._replicas]
+
     async def close(self) -> None:
         """End all connections."""
         await self._api.close()
+
+    async def _list_replicas(self) -> list[EndpointTarget]:
+        instances = await self._slices.ready_instances(self._config.cluster)
+        return [target for target in instances if target.pod != self._place.pod]
 
     async def _point(self, term: Term) -> None:
         config, place = self._config, self._place
         own = EndpointTarget(place.pod, place.pod_ip, place.pod_uid)
         outcome = await self._slices.point(config.writer_endpoint_slice, [own], config.port, term)
         _note(outcome.sentence, term, changed=outcome.moved or outcome.superseded)
-        instances = await self._slices.ready_instances(config.cluster)
-        replicas = [target for target in instances if target.pod != place.pod]
+        self._replicas = await self._list_replicas()
         outcome = await self._slices.point(
-            config.reader_endpoint_slice, replicas or [own], config.port, term
+            config.reader_endpoint_slice, self._replicas or [own], config.port, term
         )
         _note(outcome.sentence, term, changed=outcome.moved or outcome.superseded)
 

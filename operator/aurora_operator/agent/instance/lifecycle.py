@@ -9,6 +9,7 @@ leave a wish here.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ import structlog
 
 from aurora_operator.agent.instance.herald import Herald
 from aurora_operator.agent.instance.hydration import hydrate
-from aurora_operator.agent.instance.isolation import shut_while_cut_off
+from aurora_operator.agent.instance.isolation import watch_over_clients
 from aurora_operator.agent.instance.machine import Machine
 from aurora_operator.agent.instance.mark import MarkFile
 from aurora_operator.agent.instance.opening import (
@@ -31,6 +32,7 @@ from aurora_operator.agent.instance.opening import (
 from aurora_operator.agent.instance.replacing import replace_lost_copies
 from aurora_operator.agent.instance.replica import CannotFollow, Replica
 from aurora_operator.agent.instance.restart import StoppedWriter
+from aurora_operator.agent.instance.switchover import Switchovers
 from aurora_operator.agent.place import Place
 from aurora_operator.agent.tier import StorageTier
 from aurora_operator.api.messages import InstanceRole, WriterAddress
@@ -71,6 +73,7 @@ class Instance:
         self.opened_at: datetime | None = None
         self.refusals = 0
         """Attempts to open that were refused since the last one that was not."""
+        self.switchovers = Switchovers(machine, tier.client, herald.find_peers)
         self._place = place
         self._tier = tier
         self._machine = machine
@@ -122,6 +125,13 @@ class Instance:
         self._open_wish = reason
         self._open_wished.set()
         return True, "it will try to open the volume"
+
+    def expect_opening(self) -> tuple[bool, str]:
+        """A wish to open follows within seconds: end the readers, who would hold it up."""
+        if self.role is not InstanceRole.REPLICA:
+            return self.role is InstanceRole.OPENING, f"it is {self.role}"
+        self.replica.expect_opening()
+        return True, "its readers are ended; it waits to be asked to open"
 
     def wish_restart(self) -> tuple[bool, str]:
         """Take note that the ended writer should start on its own disk (rule 11)."""
@@ -237,13 +247,14 @@ class Instance:
             self._herald.announce_writer(term), name="announce the writer"
         )
         guarding = asyncio.create_task(
-            shut_while_cut_off(opened.following, self._machine), name="guard the door"
+            watch_over_clients(opened.following, self._machine), name="guard the door"
         )
         replacing = asyncio.create_task(
             replace_lost_copies(opened.following, self._machine), name="replace lost copies"
         )
         try:
-            await self._while_server_runs(opened.following.superseded.wait())
+            serving = self.switchovers.serve(opened.following, time.monotonic())
+            await self._while_server_runs(serving)
             sentence = f"three members promised a term above {term}: standing down"
             log.warning("standing down", term=term, reason=sentence)
             self._say(InstanceRole.STARTING, sentence)

@@ -61,6 +61,7 @@ class Machine:
         self.server = Server(data=self.data, emit=emit_server_line)
         self.sql = Sql(socket_directory=place.run, port=config.port)
         self.door = Door(place.run / "door")
+        self._only_refuses = False
         self.relay = Relay(
             socket=place.run / f".s.PGSQL.{LOG_SOCKET_PORT}",
             tls=self.tls,
@@ -153,11 +154,22 @@ class Machine:
 
     def open_door(self) -> None:
         """Let clients in."""
+        self._only_refuses = False
         self.door.open()
+
+    def refuse_new_sessions(self) -> None:
+        """Shut the door to new sessions only; those that exist go on until ``shut_door``."""
+        self._only_refuses = True
+        self.door.shut()
+
+    def renew_stamp(self, stamp_ns: int) -> None:
+        """Have the guard hold statements by the age of this moment, as a writer's (rule 12)."""
+        self.door.stamp(stamp_ns)
 
     def shut_door(self) -> None:
         """Refuse new sessions, and have those that exist ended."""
-        if self.door.is_open:
+        if self.door.is_open or self._only_refuses:
+            self._only_refuses = False
             self.door.shut()
             if self.server.running:
                 self.server.reload()

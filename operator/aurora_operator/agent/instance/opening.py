@@ -21,6 +21,7 @@ import structlog
 
 from aurora_operator.agent.client import AgentAddress
 from aurora_operator.agent.instance.following import Following
+from aurora_operator.agent.instance.isolation import let_clients_in
 from aurora_operator.agent.instance.machine import Machine
 from aurora_operator.agent.instance.mark import MarkFile
 from aurora_operator.agent.instance.refounding import NoFourthCopy, make_fourth
@@ -281,9 +282,7 @@ class _Attempt:
             while await machine.sql.in_recovery():  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_POLL_SECONDS)
         facts = await machine.sql.writer_facts()
-        verdict = judge_promotion(
-            facts.timeline, facts.fork_lsn, self._replayed, self._promise.term
-        )
+        verdict = judge_promotion(facts.history, self._replayed, choice, self._promise.term)
         if isinstance(verdict, Wipe):
             raise OpeningFailed(verdict.sentence)
         self._step("promoted", sentence=verdict.sentence)
@@ -307,7 +306,7 @@ class _Attempt:
             self._step("durable", sentence=opened.sentence)
         self._step("roles and database are in place")
         self._write_mark(opened=True)
-        self._on.machine.open_door()
+        let_clients_in(self._following, self._on.machine)
         seconds = time.monotonic() - self._started
         self._step("door open: the volume is open")
         return OpenedVolume(self._promise, self._following, seconds)

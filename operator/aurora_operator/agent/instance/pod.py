@@ -7,19 +7,21 @@ from typing import Final
 
 import structlog
 
-from aurora_operator.agent.client import AgentClient
+from aurora_operator.agent.client import AgentAddress, AgentClient
 from aurora_operator.agent.http import AgentServer, Health, Route
 from aurora_operator.agent.instance.herald import Herald
 from aurora_operator.agent.instance.lifecycle import Instance
 from aurora_operator.agent.instance.lookout import Lookout
 from aurora_operator.agent.instance.machine import Machine
 from aurora_operator.agent.instance.mark import MarkFile
+from aurora_operator.agent.instance.switchover import LEAVE_SECONDS, Wish
 from aurora_operator.agent.place import Place
 from aurora_operator.agent.supervisor import OnCrash, Supervisor
 from aurora_operator.agent.tier import StorageTier
 from aurora_operator.agent.tls import Certificates, PeerRole, organisation_of
 from aurora_operator.api.agent_config import AgentConfig
 from aurora_operator.api.messages import (
+    HandOverAsk,
     InstanceAnswer,
     InstanceRole,
     InstanceStatus,
@@ -27,12 +29,15 @@ from aurora_operator.api.messages import (
     RestartAsk,
 )
 from aurora_operator.core.names import InstanceName
+from aurora_operator.engines.postgresql.guard_door import HeldStatements
 from aurora_operator.engines.postgresql.queries import QuestionFailed
 from aurora_operator.telemetry import metrics
 
 log = structlog.get_logger()
 
-STOP_SECONDS: Final = 15.0
+STOP_SECONDS: Final = 12.0
+GRACE_SECONDS: Final = LEAVE_SECONDS + STOP_SECONDS
+"""What the end of an instance's pod may take in all."""
 _UPKEEP_SECONDS: Final = 1.0
 
 
@@ -61,15 +66,17 @@ class InstancePod:
         self._news = (place.config_file.read_bytes(), place.read_password())
         self._server_identity: tuple[str, str] | None = None
         self._pending_restart: tuple[str, ...] = ()
+        self._held = HeldStatements()
         operator = frozenset({PeerRole.OPERATOR})
-        asks_status = frozenset({PeerRole.OPERATOR, PeerRole.INSTANCE})
+        asks_status = frozenset({PeerRole.OPERATOR, PeerRole.INSTANCE})  # and a switchover's target
         self._server = AgentServer(
             certificates=self._certificates,
             organisation=organisation_of(config.namespace, config.cluster),
             listen=place.listen,
             routes=[
                 Route("GET", "/v1/instance/status", asks_status, None, self._answer_status),
-                Route("POST", "/v1/instance/open", operator, OpenAsk, self._open),
+                Route("POST", "/v1/instance/open", asks_status, OpenAsk, self._open),
+                Route("POST", "/v1/instance/hand-over", operator, HandOverAsk, self._hand_over),
                 Route("POST", "/v1/instance/restart", operator, RestartAsk, self._restart),
             ],
             sockets=[],
@@ -84,6 +91,10 @@ class InstancePod:
         self._supervisor.start("upkeep", self._upkeep, OnCrash.RESTART)
         self._supervisor.start("life", self._instance.run, OnCrash.END)
         self._supervisor.start("lookout", self._lookout.run, OnCrash.RESTART)
+
+    async def leave(self) -> None:
+        """Before an orderly end, while all parts still work: an open writer hands over."""
+        await self._instance.switchovers.leave()
 
     async def shut_down(self) -> None:
         """Orderly end: door shut, sessions and server ended, then everything is closed."""
@@ -113,6 +124,7 @@ class InstancePod:
             vdl=None if following is None else following.durable,
             door_open=machine.door.is_open,
             copies=() if following is None else following.describe(),
+            hand_over=instance.switchovers.status(),
             system_identifier=identifier,
             server_version=version,
             opened_at=None if instance.opened_at is None else instance.opened_at.isoformat(),
@@ -124,8 +136,18 @@ class InstancePod:
         return self.status()
 
     async def _open(self, ask: OpenAsk) -> InstanceAnswer:
-        accepted, sentence = self._instance.wish_open(ask.reason, ask.lost)
-        log.info("asked to open", reason=ask.reason, accepted=accepted, sentence=sentence)
+        instance = self._instance
+        accepted, sentence = (
+            instance.expect_opening() if ask.soon else instance.wish_open(ask.reason, ask.lost)
+        )
+        log.info(
+            "asked to open", reason=ask.reason, soon=ask.soon, accepted=accepted, sentence=sentence
+        )
+        return InstanceAnswer(accepted=accepted, sentence=sentence, status=self.status())
+
+    async def _hand_over(self, ask: HandOverAsk) -> InstanceAnswer:
+        target = AgentAddress(ask.to, ask.host)
+        accepted, sentence = self._instance.switchovers.wish(Wish(ask.request, ask.reason, target))
         return InstanceAnswer(accepted=accepted, sentence=sentence, status=self.status())
 
     async def _restart(self, ask: RestartAsk) -> InstanceAnswer:
@@ -172,6 +194,9 @@ class InstancePod:
         metrics.INSTANCE_WRITER.set(status.role is InstanceRole.WRITER)
         metrics.INSTANCE_DOOR_OPEN.set(status.door_open)
         metrics.INSTANCE_TERM.set(status.term or 0)
+        before, self._held = self._held, self._machine.door.held()
+        metrics.STATEMENTS_HELD.inc(self._held.count - before.count)
+        metrics.STATEMENTS_HELD_SECONDS.inc((self._held.total_ns - before.total_ns) / 1e9)
         following = None if self._instance.opened is None else self._instance.opened.following
         if following is not None and following.hub is not None:
             metrics.VOLUME_VDL_BYTES.set(following.vdl or 0)

@@ -28,6 +28,9 @@ _LOST_SECONDS: Final = 30.0
 _WARM_SECONDS: Final = 20.0
 _STATUS_SECONDS: Final = 1.0
 
+EXPECT_SECONDS: Final = 6.0
+"""Longer than a writer takes from its first word to its consent (core.switchover)."""
+
 
 class CannotFollow(Exception):
     """The replica needs a fresh base."""
@@ -39,6 +42,7 @@ class Replica:
     def __init__(self, machine: Machine, tier: StorageTier) -> None:
         self.facts: ReplayFacts | None = None
         self.last_refusal = ""
+        self._expects_until = float("-inf")
         self._machine = machine
         self._tier = tier
 
@@ -52,6 +56,11 @@ class Replica:
         """How far it has replayed."""
         return None if self.facts is None else self.facts.replayed_lsn
 
+    def expect_opening(self) -> None:
+        """A writer is about to hand over to this replica: have its readers out by then."""
+        self._expects_until = time.monotonic() + EXPECT_SECONDS
+        self._machine.shut_door()
+
     async def watch(self) -> None:
         """Look again and again; raises ``CannotFollow``."""
         streamed_at = time.monotonic()
@@ -60,7 +69,8 @@ class Replica:
             self.facts = await self._look()
             if self.facts is None or self.streaming:  # silence says nothing about the stream
                 streamed_at = time.monotonic()
-                if self.streaming and not self._machine.door.is_open:
+                expects = time.monotonic() < self._expects_until
+                if self.streaming and not expects and not self._machine.door.is_open:
                     self._machine.open_door()
                     log.info("replica streams; its door is open")
             elif time.monotonic() - streamed_at > _LOST_SECONDS and await self._could_stream():

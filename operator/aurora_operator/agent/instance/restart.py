@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from aurora_operator.agent.instance.following import Following
+from aurora_operator.agent.instance.isolation import let_clients_in
 from aurora_operator.agent.instance.opening import Candidate, OpenedVolume
 from aurora_operator.api.convert import view_from_status
 from aurora_operator.core.copy import CopyState, CopyView
@@ -93,7 +94,7 @@ class StoppedWriter:
                 raise
             log.exception("restart in place failed; the data is thrown away")
             return None
-        self._on.machine.open_door()
+        let_clients_in(following, self._on.machine)
         seconds = time.monotonic() - started
         log.info("writer restarted in place", sentence=opened.sentence, seconds=round(seconds, 2))
         return OpenedVolume(self._mark.promise, following, seconds)

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 import structlog
 
@@ -26,6 +27,7 @@ from aurora_operator.api.messages import (
     AdoptAsk,
     FillAsk,
     FormatAsk,
+    HubBeat,
     MembersAsk,
     PrevoteAsk,
     PromiseAsk,
@@ -35,6 +37,7 @@ from aurora_operator.api.messages import (
     WriterAddress,
 )
 from aurora_operator.core.copy import (
+    SILENT_SECONDS,
     CopyView,
     Hold,
     StreamState,
@@ -57,6 +60,21 @@ class _Stream:
 
     acceptor: Acceptor
     writer: WriterAddress
+
+
+@dataclass(frozen=True)
+class _Consent:
+    """The writer's word that one candidate is welcome; it lasts no longer than its beats do."""
+
+    to: InstanceName | None
+    heard_at: float
+
+    def covers(self, candidate: InstanceName) -> bool:
+        """Whether it speaks of this candidate, and still stands."""
+        return candidate == self.to and time.monotonic() - self.heard_at < SILENT_SECONDS
+
+
+_NO_CONSENT: Final = _Consent(None, float("-inf"))
 
 
 class StorageAsks:
@@ -92,6 +110,7 @@ class StorageAsks:
         self._prevote_told: tuple[InstanceName, Proceed | Refuse] | None = None
         self._owners: set[asyncio.Task[None]] = set()
         self._began_at = time.monotonic()
+        self._consent = _NO_CONSENT
 
     def view(self) -> CopyView:
         """The copy with what its acceptor sees."""
@@ -125,6 +144,12 @@ class StorageAsks:
     async def status(self, _ask: None) -> StorageStatus:
         """``GET status``."""
         return self.status_now()
+
+    def hear_consent(self, beat: HubBeat) -> None:
+        """The writer of the promised term consents to a switchover, or no longer (rule 2)."""
+        record = self._store.record
+        if record is not None and record.promise.term == beat.term:
+            self._consent = _Consent(beat.consents_to, time.monotonic())
 
     async def format(self, ask: FormatAsk) -> StorageAnswer:
         """Begin to format; it goes on after the answer."""
@@ -162,6 +187,7 @@ class StorageAsks:
             self.stream_state(),
             beat_silent_seconds=self._beat_silent_seconds(),
             up_seconds=self._up_seconds,
+            consented=self._consent.covers(ask.candidate),
         )
         if isinstance(verdict, Proceed):
             hold = hold_prevote(self._hold, ask.candidate, time.monotonic())

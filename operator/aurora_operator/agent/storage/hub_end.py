@@ -26,6 +26,15 @@ _SEND_SECONDS: Final = 5.0
 _SILENT_SECONDS: Final = 5.0
 
 
+class _Line:
+    """What is to be said on one connection."""
+
+    def __init__(self) -> None:
+        self.due = asyncio.Event()
+        self.answers_ns: int | None = None
+        """The writer's own date of its last beat here; another writer's clock is another's."""
+
+
 class HubEnd:
     """All hub connections of this pod, usually one."""
 
@@ -35,7 +44,7 @@ class HubEnd:
         """``learn`` takes a beat in and says whether it was of the own promise."""
         self._position = position
         self._learn = learn
-        self._due: set[asyncio.Event] = set()
+        self._lines: set[_Line] = set()
         self._heard_at = float("-inf")
 
     @property
@@ -45,40 +54,43 @@ class HubEnd:
 
     def notify(self) -> None:
         """The own position changed."""
-        for due in self._due:
-            due.set()
+        for line in self._lines:
+            line.due.set()
 
     async def serve(self, socket: web.WebSocketResponse) -> None:
         """Serve one connection until it ends."""
-        due = asyncio.Event()
-        due.set()
-        self._due.add(due)
-        sender = asyncio.create_task(self._send(socket, due), name="hub positions")
+        line = _Line()
+        line.due.set()
+        self._lines.add(line)
+        sender = asyncio.create_task(self._send(socket, line), name="hub positions")
         try:
             while True:
                 async with asyncio.timeout(_SILENT_SECONDS):
                     message = await socket.receive()
                 if message.type is not aiohttp.WSMsgType.TEXT:
                     return
-                if self._learn(HubBeat.model_validate_json(message.data)):
+                beat = HubBeat.model_validate_json(message.data)
+                if self._learn(beat):
                     self._heard_at = time.monotonic()
-                due.set()
+                line.answers_ns = beat.sent_ns
+                line.due.set()
         except TimeoutError:
             log.info("hub connection silent; hanging up")
         except ValidationError as error:
             log.warning("hub message malformed", reason=str(error))
         finally:
-            self._due.discard(due)
+            self._lines.discard(line)
             sender.cancel()
             await asyncio.wait([sender])
             await socket.close()
 
-    async def _send(self, socket: web.WebSocketResponse, due: asyncio.Event) -> None:
+    async def _send(self, socket: web.WebSocketResponse, line: _Line) -> None:
         try:
             while True:
-                await due.wait()
-                due.clear()
+                await line.due.wait()
+                line.due.clear()
+                position = self._position().model_copy(update={"answers_ns": line.answers_ns})
                 async with asyncio.timeout(_SEND_SECONDS):
-                    await socket.send_str(self._position().model_dump_json())
+                    await socket.send_str(position.model_dump_json())
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             log.info("hub connection lost", reason=str(error) or type(error).__name__)

@@ -168,6 +168,7 @@ class StoragePod:
     def _learn(self, beat: HubBeat) -> bool:
         """Take a beat in; true when it comes from the one whom this copy promised."""
         record = self._store.record
+        self._asks.hear_consent(beat)
         if beat.vdl is not None:
             self._store.learn_vdl(Vdl(beat.term, beat.vdl))
         return record is not None and record.promise == Promise(beat.term, beat.attempt_id)

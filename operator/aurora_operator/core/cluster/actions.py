@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aurora_operator.core.cluster.observation import VolumeFacts
+from aurora_operator.core.lsn import Term
 from aurora_operator.core.names import Identity, InstanceName, Slot
 
 
@@ -137,6 +138,29 @@ class AskOpen:
 
 
 @dataclass(frozen=True)
+class AskHandOver:
+    """Ask the writer to hand over; the same request is carried out once."""
+
+    writer: InstanceName
+    to: InstanceName
+    request: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AcceptSwitchover:
+    """Note in the annotation whom the switchover leads to, and which term it ends."""
+
+    to: InstanceName
+    term: Term
+
+
+@dataclass(frozen=True)
+class EndSwitchover:
+    """Take the annotation away: it was carried out, or cannot be."""
+
+
+@dataclass(frozen=True)
 class AskRestart:
     """Ask the ended writer to start again on its own disk (rule 11)."""
 
@@ -178,6 +202,9 @@ Action = (
     | DeletePod
     | LabelRole
     | AskOpen
+    | AskHandOver
+    | AcceptSwitchover
+    | EndSwitchover
     | AskRestart
     | FillEndpoints
     | DeleteObjects

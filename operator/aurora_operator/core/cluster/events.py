@@ -72,6 +72,11 @@ class EventKind(Enum):
         "FailoverStarted", False, "Started cross AZ failover to DB instance: {0}"
     )
     FAILOVER_COMPLETED = _Kind("FailoverCompleted", False, "Completed failover to DB instance: {0}")
+    SWITCHOVER_REFUSED = _Kind(
+        "SwitchoverRefused",
+        True,
+        "Cannot switch over to {0}: {1}. The writer serves as before",
+    )
     PREVIOUS_PRIMARY = _Kind(
         "PreviousPrimaryPromoted", False, "Promoting previous primary again: {0}"
     )

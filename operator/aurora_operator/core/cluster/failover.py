@@ -7,6 +7,7 @@ the pre-vote protects a writer that is well. So every doubt here ends in asking.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,6 +54,16 @@ class OpenAt:
 
 
 @dataclass(frozen=True)
+class HandOverAt:
+    """The writer's pod is being deleted and its agent answers: ask it to hand over."""
+
+    writer: InstanceName
+    to: InstanceName
+    request: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class RestartAt:
     """Ask the ended writer to start again on its own disk (rule 11)."""
 
@@ -75,7 +86,7 @@ class Wait:
     reason: str
 
 
-Opening = WriterOpen | WriterInDoubt | OpenAt | RestartAt | Replace | Wait
+Opening = WriterOpen | WriterInDoubt | OpenAt | HandOverAt | RestartAt | Replace | Wait
 
 
 def open_writer(seen: ClusterObservation) -> InstanceView | None:
@@ -83,18 +94,20 @@ def open_writer(seen: ClusterObservation) -> InstanceView | None:
 
     One that was cut off from the copies keeps its role and shuts its door (rule 12): it serves
     nobody. After a moment it is no open writer, and the pre-vote finds out whether another may be.
+    One that hands over is none either, until it withdraws.
     """
-    writer = _highest_writer(seen)
-    shut = writer is not None and seen.shut_seconds.get(writer.name, 0.0) >= WRITER_SHUT_SECONDS
+    writer = _highest(view for name, view in _writers(seen) if _lives(seen.instance_pod(name)))
+    if writer is None or writer.handing_over_to is not None:
+        return None
+    shut = seen.shut_seconds.get(writer.name, 0.0) >= WRITER_SHUT_SECONDS
     return None if shut else writer
 
 
-def _highest_writer(seen: ClusterObservation) -> InstanceView | None:
-    writers = [
-        view
-        for name, view in seen.instances.items()
-        if view.role is Role.WRITER and _lives(seen.instance_pod(name))
-    ]
+def _writers(seen: ClusterObservation) -> list[tuple[InstanceName, InstanceView]]:
+    return [(name, view) for name, view in seen.instances.items() if view.role is Role.WRITER]
+
+
+def _highest(writers: Iterable[InstanceView]) -> InstanceView | None:
     return max(writers, key=lambda view: (view.term or 0, view.name), default=None)
 
 
@@ -135,10 +148,32 @@ def decide_opening(seen: ClusterObservation) -> Opening:
         pod = seen.instance_pod(name)
         if view.role is Role.OPENING and pod is not None and not pod.terminating:
             return Wait(f"{name} is opening the volume")
+    helping = _helping_writer(seen)
+    if helping is not None:
+        return helping
     doubt = _doubtful_writer(seen)
     if doubt is not None:
         return doubt
     return _choose(seen, _why_no_writer(seen))
+
+
+def _helping_writer(seen: ClusterObservation) -> HandOverAt | Wait | None:
+    """A switchover: the writer hands over already, or its pod ends and it can be asked to.
+
+    It is asked once for each pod; what it could not do then goes on as a failover.
+    """
+    writer = _highest(view for _, view in _writers(seen))
+    pod = None if writer is None else seen.instance_pod(writer.name)
+    if writer is None or pod is None or pod.ended:
+        return None
+    if writer.handing_over_to is not None:
+        return Wait(f"{writer.name} hands over to {writer.handing_over_to}")
+    request = f"deletion of {pod.uid}"
+    healthy = [view for view in rank_candidates(seen) if view.healthy]
+    if not pod.terminating or not healthy or writer.hand_over_request == request:
+        return None
+    why = f"the writer's pod {writer.name} is being deleted"
+    return HandOverAt(writer.name, healthy[0].name, request, why)
 
 
 def _doubtful_writer(seen: ClusterObservation) -> WriterInDoubt | None:

@@ -167,7 +167,25 @@ class InstanceView:
     slots_streaming: frozenset[Slot] = frozenset()
     """Which ones."""
     server_version: str | None = None
+    handing_over_to: InstanceName | None = None
+    """A writer that keeps clients out for the sake of a switchover to this one."""
+    hand_over_request: str = ""
+    """The last request for a switchover that this writer took up."""
     sentence: str = ""
+    hand_over_sentence: str = ""
+    """What became of it."""
+
+
+@dataclass(frozen=True)
+class SwitchoverRequest:
+    """What the annotation asks for: as a person wrote it, or as the operator accepted it."""
+
+    to: str
+    """An instance, or ``any``."""
+    term: Term | None = None
+    """Set when it was accepted: the term of the writer that is to hand over."""
+    request: str = ""
+    """Set when it was accepted: tells this request from every other one."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +204,7 @@ class ClusterObservation:
     name: str
     namespace: str
     generation: int = 1
+    resource_version: str = ""
     deleting: bool = False
     has_finalizer: bool = True
     spec: SpecFacts = SpecFacts()
@@ -194,6 +213,8 @@ class ClusterObservation:
     configured: VolumeFacts | None = None
     """The birth record in the agents' ConfigMap."""
     remembered: Remembered = Remembered()
+    switchover: SwitchoverRequest | None = None
+    """The cluster's annotation, while it is there."""
     storage_pods: Mapping[Slot, PodView] = field(default_factory=dict)
     instance_pods: Mapping[int, PodView] = field(default_factory=dict)
     claims: Mapping[Slot, ClaimView] = field(default_factory=dict)

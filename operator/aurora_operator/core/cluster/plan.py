@@ -7,21 +7,23 @@ what it then sees, so there is no state here and nothing to resume.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from aurora_operator.core.cluster import repair, volume_record
 from aurora_operator.core.cluster.actions import (
+    AcceptSwitchover,
     Action,
     AddFinalizer,
     AnnotateClaim,
+    AskHandOver,
     AskOpen,
     AskRestart,
     CreateClaim,
     CreateInstance,
     CreateStoragePod,
-    DeleteClaim,
     DeletePod,
+    EndSwitchover,
     EnsureSupport,
     ExpandClaim,
     FillCopies,
@@ -35,6 +37,7 @@ from aurora_operator.core.cluster.deletion import next_deletion
 from aurora_operator.core.cluster.events import EventKind, Note
 from aurora_operator.core.cluster.failover import (
     WRITER_SILENCE_SECONDS,
+    HandOverAt,
     OpenAt,
     Opening,
     Replace,
@@ -47,7 +50,6 @@ from aurora_operator.core.cluster.failover import (
 )
 from aurora_operator.core.cluster.observation import (
     ClusterObservation,
-    CopyGrade,
     PodView,
     Role,
     VolumeFacts,
@@ -63,8 +65,16 @@ from aurora_operator.core.cluster.phases import (
 )
 from aurora_operator.core.cluster.placement import place_anew, place_slots
 from aurora_operator.core.cluster.problems import input_problems, pod_problems
+from aurora_operator.core.cluster.repair_plan import plan_lost_copies, repaired_notes
 from aurora_operator.core.cluster.rollout import next_outdated, stuck_outdated
 from aurora_operator.core.cluster.scaling import scale_instances
+from aurora_operator.core.cluster.switchover import (
+    Accept,
+    HandOver,
+    Over,
+    Refused,
+    next_switchover_step,
+)
 from aurora_operator.core.cluster.volume_record import Contradiction, NoVolume
 from aurora_operator.core.names import SLOT_COUNT, InstanceName, Slot
 
@@ -199,17 +209,8 @@ def _plan_volume(draft: _Draft) -> VolumeFacts | None:
                 Note(EventKind.VOLUME_FOUND, (volume.volume_id,), key=seen.namespace)
             )
         else:
-            draft.notes += _repair_notes(seen.recorded, volume)
+            draft.notes += repaired_notes(seen.recorded, volume)
     return volume
-
-
-def _repair_notes(before: VolumeFacts, now: VolumeFacts) -> list[Note]:
-    """A copy that is a member under a new identity was repaired."""
-    return [
-        Note(EventKind.COPY_REPAIR_COMPLETED, (str(slot), identity), key=identity)
-        for slot, identity in enumerate(now.identities)
-        if before.complete and identity not in before.identities
-    ]
 
 
 def _plan_storage(draft: _Draft, volume: VolumeFacts) -> None:
@@ -254,40 +255,12 @@ def _may_make_claim(seen: ClusterObservation, volume: VolumeFacts, slot: Slot) -
 
 def _plan_lost_copies(draft: _Draft, volume: VolumeFacts) -> None:
     """Copies that are gone for good, and those that are being filled."""
-    seen = draft.seen
-    for slot, copy in sorted(seen.copies.items()):
-        if copy.grade is CopyGrade.FILLING:
-            note = Note(EventKind.COPY_REPAIR_STARTED, (str(slot),), key=copy.identity)
-            draft.notes.append(note)
-            draft.say(f"the copy in slot {slot} is being filled: {copy.progress}", WORKING_SECONDS)
-    match repair.judge_three_left(seen, volume):
-        case repair.Declare(lost, reason):
-            draft.actions.append(RecordVolume(replace(volume, lost=lost, lost_reason=reason)))
-            draft.notes.append(
-                Note(EventKind.COPIES_DECLARED_LOST, (", ".join(lost), reason), key=",".join(lost))
-            )
-            draft.say("three copies are recorded as lost", 0.0)
-        case repair.EndWriter(writer):
-            pod = seen.instance_pod(writer.name)
-            if pod is not None:
-                draft.actions.append(DeletePod(pod.name, pod.uid))
-                note = Note(EventKind.WRITER_ENDED_FOR_REPAIR, (pod.name,), key=pod.uid)
-                draft.notes.append(note)
-        case repair.ThreeLeft(reason, sentence):
-            draft.problems.append(Problem("VolumeConsistent", reason, sentence))
-            draft.say(sentence, WORKING_SECONDS)
-    match repair.next_replacement(seen, volume):
-        case repair.ReplaceAt(slot, pod, why, force):
-            if pod is not None:
-                draft.actions.append(DeletePod(pod.name, pod.uid, force=force))
-            draft.actions.append(DeleteClaim(slot))
-            key = volume.identities[slot]
-            draft.notes.append(Note(EventKind.COPY_REPLACED, (str(slot), why), key=key))
-            draft.say(f"replacing the copy in slot {slot}: {why}", WORKING_SECONDS)
-        case repair.ReplaceLater(slot, reason, sentence):
-            draft.problems.append(
-                Problem("VolumeConsistent", reason, sentence, key=f"{reason}/{slot}")
-            )
+    planned = plan_lost_copies(draft.seen, volume)
+    draft.actions += planned.actions
+    draft.notes += planned.notes
+    draft.problems += planned.problems
+    if planned.sentence:
+        draft.say(planned.sentence, 0.0 if planned.hurries else WORKING_SECONDS)
 
 
 def _may_expand(seen: ClusterObservation, requested_bytes: int) -> bool:
@@ -339,6 +312,8 @@ def plan_opening(seen: ClusterObservation) -> tuple[Opening, Action | None]:
         case OpenAt(instance, reason):
             lost = () if seen.recorded is None else seen.recorded.lost
             return opening, AskOpen(instance, reason, lost)
+        case HandOverAt(writer, to, request, reason):
+            return opening, AskHandOver(writer, to, request, reason)
         case RestartAt(instance, reason):
             return opening, AskRestart(instance, reason)
         case Replace(instance):
@@ -355,6 +330,7 @@ def _plan_instances(draft: _Draft) -> None:
         # First of all: an outage counts in milliseconds, everything else can wait for it.
         draft.actions.insert(0, action)
     draft.notes += opening_notes(seen, opening)
+    _plan_switchover(draft, opening)
     protected = {view.name for view in seen.instances.values() if view.role is Role.OPENING}
     if isinstance(opening, WriterOpen):
         protected.add(opening.writer)
@@ -385,6 +361,28 @@ def _plan_instances(draft: _Draft) -> None:
             draft.say(f"{serving_copies(seen)} of 6 copies follow the writer", WORKING_SECONDS)
 
 
+def _plan_switchover(draft: _Draft, opening: Opening) -> None:
+    """What a person asked for by annotation."""
+    step = next_switchover_step(draft.seen, opening)
+    match step:
+        case Accept(to, term):
+            draft.actions.append(AcceptSwitchover(to, term))
+            draft.say(f"switching over to {to}", 0.0)
+        case HandOver(writer, to, request):
+            draft.actions.insert(0, AskHandOver(writer, to, request, "a switchover was asked for"))
+            kind = _failover_kind(draft.seen, writer, to)
+            draft.notes.append(Note(kind, (to,), key=str(draft.seen.remembered.term or 0)))
+            draft.say(f"switching over to {to}", OPENING_SECONDS)
+        case Over():
+            draft.actions.append(EndSwitchover())
+        case Refused(to, reason):
+            draft.actions.append(EndSwitchover())
+            key = str(draft.seen.resource_version)
+            draft.notes.append(Note(EventKind.SWITCHOVER_REFUSED, (to, reason), key=key))
+        case None:
+            pass
+
+
 def opening_notes(seen: ClusterObservation, opening: Opening) -> list[Note]:
     """The events that a change of writer tells."""
     before, term = seen.remembered.writer, seen.remembered.term or 0
@@ -400,6 +398,8 @@ def opening_notes(seen: ClusterObservation, opening: Opening) -> list[Note]:
             return []
         case OpenAt(instance) if before is not None and instance != before:
             return [Note(_failover_kind(seen, before, instance), (instance,), key=str(term))]
+        case HandOverAt(writer, to):
+            return [Note(_failover_kind(seen, writer, to), (to,), key=str(term))]
         case RestartAt(instance):
             return [Note(EventKind.INSTANCE_RESTARTED, (instance,), key=str(term))]
         case Replace(instance, reason):

@@ -1,9 +1,9 @@
 """Replacing pods whose wanted form has changed, one at a time and only while all is well.
 
 Storage pods first, one and then all six copies full, streaming and caught up again; then replicas;
-the writer last, whose deletion is a failover to a replica that is already new. Whatever is not well
-stops the roll, which then goes on by itself when it is well again. Only a pod that serves nothing
-(its image is missing, it ends at once) goes without waiting: it may be what is not well.
+the writer last, whose deletion is a switchover to a replica that is already new. Whatever is not
+well stops the roll, which then goes on by itself when it is well again. Only a pod that serves
+nothing (its image is missing, it ends at once) goes without waiting: it may be what is not well.
 """
 
 from __future__ import annotations

@@ -233,6 +233,21 @@ class Sql:
         )
         return int(rows[0][0])
 
+    async def end_idle_sessions(self) -> int:
+        """End client sessions that do nothing at the moment; how many there were in all."""
+        rows = await self.rows(
+            "SELECT count(*), count(CASE WHEN state = 'idle' THEN pg_terminate_backend(pid) END)"
+            " FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND usename IS DISTINCT FROM %s",
+            [AGENT_ROLE],
+        )
+        return int(rows[0][0])
+
+    async def flushed_lsn(self) -> Lsn:
+        """How far the own log is flushed here, as a writer."""
+        rows = await self.rows("SELECT pg_current_wal_flush_lsn()")
+        return Lsn.parse(str(rows[0][0]))
+
     async def pending_restart(self) -> tuple[str, ...]:
         """Settings that were changed and wait for a restart."""
         rows = await self.rows("SELECT name FROM pg_settings WHERE pending_restart ORDER BY name")

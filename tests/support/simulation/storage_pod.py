@@ -1,0 +1,468 @@
+"""A storage pod: one copy, its acceptor, its gate with a page store behind, its end of the hub.
+
+It takes the steps that the core decides, may die before any of them, and loses on the way down
+what was not synced. The model knows what its disk really holds; the core is only shown a
+``CopyView``, as any other pod would see it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from aurora_operator.core.copy import (
+    SILENT_SECONDS,
+    Adoption,
+    AnswerPosition,
+    CloseStream,
+    CopyRecord,
+    CopyState,
+    CopyView,
+    Follow,
+    PersistHistory,
+    PersistPromise,
+    Promise,
+    StreamState,
+    SyncLog,
+    TruncateLog,
+    Vdl,
+    decide_adoption,
+    decide_prevote,
+    decide_promise,
+    may_take_log,
+    position_of,
+    reportable_lsn,
+)
+from aurora_operator.core.gate import candidate_serve_point, judge_uncapped, serve_point
+from aurora_operator.core.history import TermHistory
+from aurora_operator.core.lsn import Term
+from aurora_operator.core.names import AttemptId
+from aurora_operator.core.opening import CopyAnswer
+from aurora_operator.core.quorum import AURORA_QUORUM
+from aurora_operator.core.vdl import implied_vdl, merge_known
+from aurora_operator.core.verdicts import Proceed
+from support.simulation.ledger import Violated, offset, position
+from support.simulation.server import Connection, Server
+
+if TYPE_CHECKING:
+    from support.simulation.instance import Attempt, Instance
+    from support.simulation.world import World
+
+
+class StoragePod:
+    """One slot of the volume."""
+
+    def __init__(self, world: World, record: CopyRecord, log: list[int]) -> None:
+        self.world = world
+        self.host = int(record.slot)
+        self.slot = record.slot
+        self.identity = record.identity
+        self.state = CopyState.FULL
+        self.up = True
+        self.log = log
+        """What the disk holds and a crash keeps."""
+        self.unsynced: list[int] = []
+        self.pages = 0
+        """How much of the log the page store applied: whole records."""
+        self.promised = record.promise.term
+        """The highest promise it ever answered, whatever it remembers."""
+        self._record: CopyRecord | None = record
+        self._promise_before = record.promise
+        self._saved_vdl = record.known_vdl
+        self._view: CopyView | None = None
+        self._up_since = -1000.0
+        self._target: tuple[Instance, Server] | None = None
+        self._connection: Connection | None = None
+        self._prefix_end = len(log)
+        self._heard_at = 0.0
+        self._hung_up_on = False
+        self._peers: dict[int, CopyView] = {}
+
+    # -- what it is ------------------------------------------------------------------------
+
+    def view(self) -> CopyView:
+        """The copy as it would describe itself now."""
+        streams = self.stream_state() is StreamState.STREAMING and self._connection is not None
+        term = self._connection.server.term if streams and self._connection else None
+        view = self._view
+        if view is None or view.streaming_term != term:
+            full = self.state is CopyState.FULL
+            view = self._view = CopyView(
+                self.identity,
+                self.slot,
+                self.state,
+                self._record if full else None,
+                position(len(self.log)) if full else None,
+                position(0) if full else None,
+                term,
+            )
+        return view
+
+    def stream_state(self) -> StreamState:
+        """What its acceptor sees of the writer."""
+        if self._target is None:
+            return StreamState.NONE
+        if self._hung_up_on:
+            return StreamState.CLOSED
+        if self.world.now - self._heard_at >= SILENT_SECONDS:
+            return StreamState.SILENT
+        return StreamState.STREAMING
+
+    @property
+    def record(self) -> CopyRecord:
+        """What it keeps beside the log, while it is full."""
+        assert self._record is not None
+        return self._record
+
+    def become(self, promise: Promise, history: TermHistory, log: list[int]) -> None:
+        """For a scenario: this is what the disk holds."""
+        self.log = list(log)
+        self.promised = promise.term
+        self._changed(replace(self.record, promise=promise, history=history))
+
+    def strand(self, term: int) -> None:
+        """For a scenario: it promised to an attempt that is no more."""
+        self.hang_up()
+        self.promised = Term(term)
+        promise = Promise(self.promised, AttemptId("lost"))
+        self._changed(replace(self.record, promise=promise))
+
+    @property
+    def _newest_adopted(self) -> Term:
+        return self.record.history.last.term
+
+    def _changed(self, record: CopyRecord | None = None) -> None:
+        if record is not None:
+            self._record = record
+        self._view = None
+
+    # -- asks ------------------------------------------------------------------------------
+
+    def on_prevote(self, asker: Instance, attempt: Attempt) -> None:
+        """Rule 2: nothing is written."""
+        if not self.up:
+            return
+        up_seconds = self.world.now - self._up_since
+        view = self.view()
+        verdict = decide_prevote(view, self.stream_state(), up_seconds=up_seconds)
+        answer = CopyAnswer(isinstance(verdict, Proceed), view)
+        self.world.network.send(self.host, asker.host, asker.on_answer, attempt, "prevote", answer)
+
+    def on_promise(self, asker: Instance, attempt: Attempt) -> None:
+        """Rule 2: the steps, as one unless the pod dies."""
+        if not self.up:
+            return
+        steps = decide_promise(self.view(), attempt.promise)
+        answer = CopyAnswer(False, self.view())
+        stop = self.world.dies_before(4)
+        for number, step in enumerate(steps if isinstance(steps, tuple) else ()):
+            if number == stop:
+                self.crash()
+                return
+            if isinstance(step, CloseStream) and "stream survives promise" not in self.world.flaws:
+                self.hang_up()
+            elif isinstance(step, SyncLog):
+                self.sync()
+            elif isinstance(step, PersistPromise):
+                self._promise_before = self.record.promise
+                self._changed(replace(self.record, promise=step.promise))
+                self.world.note(self.host, "promises", step.promise)
+            elif isinstance(step, AnswerPosition):
+                answer = CopyAnswer(True, self.view())
+        if answer.granted and self._record is not None:
+            self.promised = max(self.promised, self._record.promise.term)
+        self.world.network.send(self.host, asker.host, asker.on_answer, attempt, "promise", answer)
+
+    def on_adopt(self, asker: Instance, server: Server, asked: Adoption) -> None:
+        """Rule 5: cut, history, follow; each durable before the next."""
+        if not self.up:
+            return
+        steps = decide_adoption(self.view(), asked)
+        if not isinstance(steps, tuple):
+            return
+        target = self._target
+        if target is not None and target[1] is server:
+            return
+        stop = self.world.dies_before(len(steps))
+        self.hang_up()
+        self.unsynced = []
+        for number, step in enumerate(steps):
+            if number == stop:
+                self.crash()
+                return
+            if isinstance(step, TruncateLog):
+                self._truncate(offset(step.lsn))
+            elif isinstance(step, PersistHistory):
+                self._changed(
+                    replace(
+                        self.record,
+                        history=step.history,
+                        first_record_end=step.first_record_end,
+                        members=step.members,
+                    )
+                )
+                self._check_log_term()
+            elif isinstance(step, Follow):
+                self._prefix_end = offset(step.start_lsn)
+                self._target = (asker, server)
+                self._heard_at = self.world.now
+                self._hung_up_on = False
+        self.world.note(self.host, "adopts", asked.history)
+
+    def _truncate(self, end: int) -> None:
+        self.world.note(self.host, "cuts its log at", end)
+        if end < self.pages:
+            raise Violated(
+                f"I2: the page store of {self.identity} applied {self.pages} bytes,"
+                f" and its log is cut at {end}"
+            )
+        self.log = self.log[:end]
+        self._changed()
+        self.world.check_kept(f"{self.identity} cut its log at {end}")
+
+    def on_status(self, asker: Instance | StoragePod) -> None:
+        """``GET status``."""
+        if self.up:
+            self.world.network.send(self.host, asker.host, asker.on_view, self.slot, self.view())
+
+    def on_view(self, slot: int, view: CopyView) -> None:
+        """A peer's answer, for the mesh."""
+        self._peers[slot] = view
+
+    def on_tail(self, asker: Instance, attempt: Attempt, begin: int) -> None:
+        """Rule 4: the candidate that holds the promise reads on from ``begin``."""
+        if not self.up:
+            return
+        view = self.view()
+        if not isinstance(judge_uncapped(view, attempt.promise), Proceed):
+            return
+        point = candidate_serve_point(self.record.history, position(len(self.log)))
+        if point is not None:
+            end = min(offset(point.limit), begin + 1 + int(self.world.chance.random() * 50))
+            tail = self.log[begin:end]
+            history = self.record.history.truncated(position(end))
+            self.world.network.send(
+                self.host, asker.host, asker.on_tail, attempt, begin, tail, history
+            )
+
+    # -- the acceptor ----------------------------------------------------------------------
+
+    def act(self) -> None:
+        """One thing of its own accord."""
+        chance = self.world.chance.random
+        if not self.up:
+            if self.world.fair or chance() < 0.1:
+                self.start()
+            return
+        if self.state is not CopyState.FULL:
+            return
+        drawn = chance()
+        if drawn < 0.12:
+            self.tell_position()
+        elif drawn < 0.2:
+            self.ask_peers()
+        elif self._target is None:
+            return
+        elif self._connection is None:
+            self._connect(*self._target)
+        elif not self._hears():
+            return
+        else:
+            self._pull(drawn)
+
+    def _pull(self, drawn: float) -> None:
+        """What the acceptor's loop does; it may stop after each part."""
+        if drawn < 0.8:
+            self.receive()
+        if "reports before sync" in self.world.flaws:
+            self.report()
+        if drawn > 0.35 and self.world.chance.random() < 0.8:
+            self.sync()
+        if drawn > 0.4:
+            self.report()
+        if drawn > 0.6:
+            self.tell_position()
+
+    def _connect(self, instance: Instance, server: Server) -> None:
+        network = self.world.network
+        if not network.both_ways(self.host, instance.host):
+            return
+        self._heard_at = self.world.now
+        self._hung_up_on = not server.runs
+        begin = position(len(self.log))
+        term = self.record.history.last_term_before(begin) or Term(1)
+        self._connection = server.accept(self, self.identity, len(self.log), term)
+
+    def _hears(self) -> bool:
+        """Whether the connection lives; takes note when the writer ended it."""
+        connection = self._connection
+        assert connection is not None
+        if not self.world.network.both_ways(self.host, connection.server.host):
+            return False
+        self._heard_at = self.world.now
+        if connection.closed_there:
+            self._connection = None
+            self.unsynced = []
+            self._hung_up_on = True
+            return False
+        return True
+
+    def receive(self) -> None:
+        """Some bytes arrive."""
+        connection = self._connection
+        assert connection is not None
+        server = connection.server
+        if "stream survives promise" not in self.world.flaws and not may_take_log(
+            self.view(), server.term
+        ):
+            return
+        have = len(self.log) + len(self.unsynced)
+        data = server.log[have : have + 1 + int(self.world.chance.random() * 6)]
+        if data:
+            if server.term < self.promised:
+                raise Violated(
+                    f"I3: {self.identity} promised term {self.promised} and takes log of term"
+                    f" {server.term}"
+                )
+            self.unsynced += data
+
+    def sync(self) -> None:
+        """One fsync of all that was received."""
+        if self.unsynced:
+            self.log += self.unsynced
+            self.unsynced = []
+            self._changed()
+            self._check_log_term()
+
+    def _check_log_term(self) -> None:
+        """Rule 2: the term of a log is that of its last durable byte."""
+        end = len(self.log)
+        believed = self.record.history.last_term_before(position(end))
+        written = self.world.ledger.writer_of[self.log[-1]]
+        if believed != written:
+            raise Violated(
+                f"H5/H15: {self.identity} takes byte {end - 1} for term {believed}'s,"
+                f" but term {written} wrote it"
+            )
+
+    def report(self) -> None:
+        """Rule 1: tell the writer what is durable here, if it may be told anything."""
+        connection = self._connection
+        if connection is None or connection.closed_there:
+            return
+        view = self.view()
+        if "reports before sync" in self.world.flaws:
+            view = replace(view, scl=position(len(self.log) + len(self.unsynced)))
+        received = position(len(self.log) + len(self.unsynced))
+        lsn = reportable_lsn(view, connection.server.term, position(self._prefix_end), received)
+        if lsn is not None and (not connection.reports or connection.reports[-1] != lsn):
+            connection.reports.append(lsn)
+
+    def hang_up(self) -> None:
+        """The acceptor is stopped; the server learns it later, or never."""
+        if self._connection is not None:
+            self._connection.closed_here = True
+        self._connection = None
+        self._target = None
+        self._hung_up_on = False
+
+    def lose_connection(self, *, server_learns: bool) -> None:
+        """The network ends the connection; the acceptor will connect again."""
+        connection = self._connection
+        if connection is None:
+            return
+        connection.closed_here = True
+        self._connection = None
+        self.unsynced = []
+        if server_learns:
+            connection.server.hang_up(connection)
+
+    # -- hub, mesh and gate ----------------------------------------------------------------
+
+    def tell_position(self) -> None:
+        """To the agent of the writer that it follows."""
+        target = self._target
+        view = self.view()
+        if target is not None:
+            asker = target[0]
+            self.world.network.send(self.host, asker.host, asker.on_position, position_of(view))
+
+    def on_beat(self, asker: Instance, vdl: Vdl | None) -> None:
+        """A beat of some hub; the answer is the own position."""
+        if not self.up or self.state is not CopyState.FULL:
+            return
+        if vdl is not None:
+            self.learn(vdl)
+        self.world.network.send(self.host, asker.host, asker.on_position, position_of(self.view()))
+
+    def ask_peers(self) -> None:
+        """The mesh: ask one more, and look at what the answers imply."""
+        network = self.world.network
+        peer = self.world.pods[int(self.world.chance.random() * 6)]
+        if peer is not self:
+            network.send(self.host, peer.host, peer.on_status, self)
+        if len(self._peers) < 3:
+            return
+        vdl = implied_vdl(self.view(), self._peers.values(), AURORA_QUORUM)
+        if vdl is not None:
+            self.learn(vdl)
+        if self.world.chance.random() < 0.3:
+            self._peers = {}
+
+    def learn(self, heard: Vdl) -> None:
+        """Rule 7: take note of a VDL, and let the page store have what it allows."""
+        record = self.record
+        known = merge_known(record.known_vdl, heard, self.view().log_term)
+        if known != record.known_vdl:
+            self._changed(replace(record, known_vdl=known))
+        if self.world.chance.random() < 0.2:
+            self._saved_vdl = known
+        self.serve()
+
+    def serve(self) -> int:
+        """Rule 7: how much of the log anybody may read here; often it ends inside a record."""
+        point = serve_point(self.record.history, position(len(self.log)), self.record.known_vdl)
+        if point is None:
+            return 0
+        end = offset(point.limit)
+        whole = self.world.ledger.last_record_end(self.log, end)
+        if whole > self.pages:
+            self.pages = whole
+            self.world.tell(self.log, whole, point.term, f"I2: served by {self.identity}")
+        return end
+
+    # -- faults ----------------------------------------------------------------------------
+
+    def crash(self) -> None:
+        """The process dies, and its machine's memory with it: of what was not synced, a part."""
+        kept = int(self.world.chance.random() * (len(self.unsynced) + 1))
+        self.world.note(self.host, "crashes; of what was not synced it keeps", kept)
+        self.hang_up()
+        self.unsynced = self.unsynced[:kept]
+        self.up = False
+        self._peers = {}
+        if self.state is not CopyState.FULL:
+            return
+        self.sync()
+        promise = self.record.promise
+        before = self._promise_before
+        if "promise not fsynced" in self.world.flaws and before.term >= self._newest_adopted:
+            promise = before
+        self._changed(replace(self.record, known_vdl=self._saved_vdl, promise=promise))
+
+    def start(self) -> None:
+        """The process comes back and reads its disk."""
+        self.up = True
+        self._up_since = self.world.now
+
+    def wipe(self) -> None:
+        """The disk is lost, and replaced by an empty one."""
+        self.world.note(self.host, "loses its disk")
+        self.hang_up()
+        self.state = CopyState.BLANK
+        self.log = []
+        self.unsynced = []
+        self.pages = 0
+        self._record = None
+        self._view = None
+        self.world.wiped += 1

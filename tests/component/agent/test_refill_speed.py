@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 from aurora_operator.api.messages import CopyState
@@ -58,16 +59,9 @@ async def test_a_refill_and_the_commits_beside_it() -> None:
 
 async def load(volume: Volume, writer: Pod) -> None:
     """Rows that do not compress, and pages of them in every page store."""
-    async with await volume.connect(writer) as session:
-        await session.execute("CREATE TABLE bulk (id bigint, filler text)")
-        for part in range(MEGABYTES // 10 or 1):
-            await session.execute(
-                "INSERT INTO bulk SELECT g, string_agg(md5(g::text || n), '')"
-                " FROM generate_series(%s::bigint, %s::bigint) g, generate_series(1, 30) n"
-                " GROUP BY g",
-                [part * 10_000, (part + 1) * 10_000 - 1],
-            )
-        vdl = (await volume.instance_status(writer)).vdl
+    for part in range(MEGABYTES // 10 or 1):
+        await wait_until("ten more megabytes", partial(load_part, volume, writer, part), 120)
+    vdl = (await volume.instance_status(writer)).vdl
     assert vdl is not None
 
     async def replayed() -> bool:
@@ -75,6 +69,19 @@ async def load(volume: Volume, writer: Pod) -> None:
         return all((s.page_store.replayed_lsn or 0) >= vdl.lsn for s in statuses)
 
     await wait_until("the page stores have it", replayed, FILL_SECONDS)
+
+
+async def load_part(volume: Volume, writer: Pod, part: int) -> bool:
+    """About ten megabytes; asked again when the session was ended, as on a machine that stalls."""
+    async with await volume.connect(writer) as session:
+        await session.execute("CREATE TABLE IF NOT EXISTS bulk (id bigint, filler text)")
+        await session.execute(
+            "INSERT INTO bulk SELECT g, string_agg(md5(g::text || n), '')"
+            " FROM generate_series(%s::bigint, %s::bigint) g, generate_series(1, 30) n"
+            " GROUP BY g",
+            [part * 10_000, (part + 1) * 10_000 - 1],
+        )
+    return True
 
 
 def p99(inserts: Inserts, begin: float, end: float) -> float:

@@ -1,10 +1,10 @@
 # An Aurora for your own Kubernetes. `make` alone lists the targets; the work is in tools/tasks.py.
 PYTHON ?= python3
 TASK := $(PYTHON) -m tools.tasks
-export LEVEL FAST FAULT N KUBE ENGINE_IMAGE OPERATOR_IMAGE SEEDS FIRST ONLY
+export LEVEL FAST FAULT N KUBE ENGINE_IMAGE OPERATOR_IMAGE SEEDS FIRST ONLY ROUNDS KINDS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql test lint unit sim mutants component bench-commit bench-lag bench-failover e2e generate check-generate images chart cluster-up cluster-down clean
+.PHONY: help demo psql test lint unit sim mutants component bench-commit bench-lag bench-failover e2e generate check-generate images chart checkers histories cluster-up cluster-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,12 @@ bench-failover: ## How long nobody writes when the writer is lost (FAULT=sigkill
 
 e2e: ## The whole on the local three-zone Kubernetes (LEVEL=full: the long tests too)
 	@$(TASK) e2e
+
+checkers: ## Build the checkers of histories: adya and porcupine
+	@$(TASK) checkers
+
+histories: ## Break the local cluster by seed and judge what clients saw (SEEDS=n FIRST=k ROUNDS=n KINDS=a,b)
+	@$(TASK) histories
 
 generate: ## Write the CRDs from the models
 	@$(TASK) generate

@@ -27,7 +27,9 @@ from tools.venv import SetupError, environment, python
 E2E: Final = ROOT / "tests" / "e2e"
 HOST_COMPONENTS: Final = ("operator",)
 INSIDE: Final = "AURORA_TOOLS_INSIDE"
-MYPY_PACKAGES: Final = ("aurora_operator", "localkube", "support", "demo", "bench", "tools")
+MYPY_PACKAGES: Final = (
+    *("aurora_operator", "localkube", "support", "demo", "bench", "histories", "tools"),
+)
 
 
 class TaskFailed(Exception):
@@ -114,6 +116,7 @@ def component() -> None:
     The operator's tests start etcd and kube-apiserver of the local cluster, so they run outside,
     and beside the others: they mostly wait. What they say comes last.
     """
+    checkers()
     folders = [f for f in _subfolders("component") if f.name not in HOST_COMPONENTS]
     relative = [folder.relative_to(ROOT) for folder in folders]
     outside = [ROOT / "tests" / "component" / name for name in HOST_COMPONENTS]
@@ -216,6 +219,19 @@ def chart() -> None:
     call(helm, "lint", "--strict", "--quiet", CHART)
     pytest("-q", "tests/chart")
     call(helm, "package", CHART, "--destination", BUILD)
+
+
+def checkers() -> None:
+    """Build the checkers of histories, where the component tests find them."""
+    call_python("-m", "histories", "checkers")
+
+
+def histories() -> None:
+    """Make histories on the local cluster and judge them; settings come from the environment."""
+    names = ("SEEDS", "FIRST", "ROUNDS", "KINDS")
+    given = [(name, value) for name in names if (value := os.environ.get(name))]
+    words = [word for name, value in given for word in (f"--{name.lower()}", value)]
+    call_python("-m", "histories", "cluster", *words)
 
 
 def cluster_up() -> None:
@@ -339,6 +355,8 @@ TASKS: Final[dict[str, Callable[[], None]]] = {
     "check-generate": check_generate,
     "images": images,
     "chart": chart,
+    "checkers": checkers,
+    "histories": histories,
     "cluster-up": cluster_up,
     "cluster-down": cluster_down,
     "demo": demo,

@@ -48,6 +48,11 @@ class Target:
         """A session that commits each statement."""
         return psycopg.connect(self.conninfo, autocommit=True)
 
+    def answers(self) -> bool:
+        """Whether it takes clients; raises why not."""
+        self.session().close()
+        return True
+
     def pgbench(self, *arguments: str, tls: bool = True) -> str:
         """Run pgbench against it; its output."""
         environment = {

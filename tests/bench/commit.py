@@ -39,9 +39,9 @@ class Plan:
     plain_text_turns: int
 
     @classmethod
-    def of(cls, *, fast: bool) -> Plan:
+    def of(cls, *, fast: bool, turns: int | None) -> Plan:
         """The plan of a run."""
-        return cls(2, 2, 2, 0) if fast else cls(4, 3, 6, 2)
+        return cls(2, 2, turns or 2, 0) if fast else cls(4, 3, turns or 6, 2)
 
 
 @dataclass
@@ -201,9 +201,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fast", action="store_true", help="at most 3 minutes, wide intervals")
     parser.add_argument("--clients", default="1,8,32", help="how many, separated by commas")
+    parser.add_argument("--turns", type=int, help="how often each arm runs (default: 6, fast: 2)")
     options = parser.parse_args()
     clients = tuple(int(number) for number in options.clients.split(","))
-    asyncio.run(run(Plan.of(fast=options.fast), clients))
+    asyncio.run(run(Plan.of(fast=options.fast, turns=options.turns), clients))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
+
 from aurora_operator.api.messages import InstanceRole
 from bench.arms import OURS, open_volume
 from bench.clients import Target
@@ -55,8 +57,6 @@ def write_rows(target: Target, first: int, count: int, start_at: float) -> dict[
 
 
 async def _write(target: Target, first: int, count: int, start_at: float) -> dict[int, float]:
-    import psycopg
-
     acknowledged: dict[int, float] = {}
 
     async def session(number: int) -> None:
@@ -122,9 +122,8 @@ def measure(
                 row = {"arm": arm, "turn": turn, "load": os.getloadavg()[0], "lag_ms": found}
                 with raw.open("a") as file:
                     print(json.dumps(row), file=file)
-                say(
-                    f"{arm:<15} p50 {percentile(found, 0.5):6.2f}  p99 {percentile(found, 0.99):6.2f}"
-                )
+                p50, p99 = percentile(found, 0.5), percentile(found, 0.99)
+                say(f"{arm:<15} p50 {p50:6.2f} ms  p99 {p99:6.2f} ms")
     return lags
 
 

@@ -95,7 +95,15 @@ class Stock:
     def standby(self, name: str, primary: Target) -> Target:
         """A standby with fsync on, which streams from ``primary`` over TLS."""
         data = self.base / name
-        words = [DEBIAN_BINARIES / "pg_basebackup", "-D", data, "-R", "-c", "fast", "--no-sync"]
+        words: list[Any] = [
+            DEBIAN_BINARIES / "pg_basebackup",
+            "-D",
+            data,
+            "-R",
+            "-c",
+            "fast",
+            "--no-sync",
+        ]
         subprocess.run([*words, "-d", self._conninfo(primary, name)], check=True)
         target = self._start(name, data, {"primary_conninfo": self._conninfo(primary, name)})
         self._wait_streaming(primary, name)
@@ -151,7 +159,7 @@ class Stock:
             )
         self.processes.append(process)
         target = Target(HOST, self._port, "postgres", "postgres")
-        wait_until(f"{name} takes clients", lambda: target.session().close() is None)
+        wait_until(f"{name} takes clients", target.answers)
         return target
 
     def _conninfo(self, primary: Target, name: str) -> str:

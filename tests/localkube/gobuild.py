@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,8 @@ PROGRAMS = (
     ),
     Program("pause", ".", 2, ()),
 )
+LINEAR = Program("linear", ".", 10)
+"""The checker of histories (`histories.checkers`): no part of the cluster."""
 
 
 def program_key(program: Program) -> str:
@@ -88,9 +91,9 @@ def path_of(name: str) -> Path:
     return program_path(next(program for program in PROGRAMS if program.name == name))
 
 
-def build_missing() -> None:
+def build_missing(programs: Sequence[Program] = PROGRAMS) -> None:
     """Build the programs that the cache does not hold."""
-    missing = [program for program in PROGRAMS if not program_path(program).exists()]
+    missing = [program for program in programs if not program_path(program).exists()]
     if not missing:
         return
     go = _go_toolchain()

@@ -19,8 +19,13 @@ def missing_packages(names: tuple[str, ...]) -> list[str]:
 
 
 def install_missing() -> None:
+    """Install what the cluster and the images need and the machine lacks."""
+    install(pins.DEBIAN_PACKAGES + pins.IMAGE_BUILD_PACKAGES)
+
+
+def install(wanted: tuple[str, ...]) -> None:
     """Install what is missing; the package lists are fetched first, as they may be old or none."""
-    names = missing_packages(pins.DEBIAN_PACKAGES + pins.IMAGE_BUILD_PACKAGES)
+    names = missing_packages(wanted)
     if not names:
         return
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}

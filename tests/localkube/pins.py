@@ -10,6 +10,9 @@ GO_WHEEL_SHA256 = {
 KUBERNETES_VERSION = "1.34.4"
 COREDNS_VERSION = "1.12.4"
 HELM_VERSION = "3.19.0"
+ADYA_VERSION = "0.1.0"
+RUST_MINOR_LEAST = 80
+"""Rust 1.80: what adya asks for."""
 
 DEBIAN_PACKAGES = (
     "busybox-static",
@@ -24,4 +27,7 @@ DEBIAN_PACKAGES = (
     "util-linux",
     "xfsprogs",
 )
+RUST_PACKAGES = {"bookworm": ("cargo-web", "gcc", "libc6-dev")}
+"""Debian 12's own Rust is too old for adya; the one that it keeps for browsers is not."""
+RUST_PACKAGES_ELSEWHERE = ("cargo", "gcc", "libc6-dev")
 IMAGE_BUILD_PACKAGES = ("buildah", "mmdebstrap")

@@ -119,7 +119,7 @@ class Session:
         asking = asyncio.create_task(self._execute(connection, query, values))
         done, _ = await asyncio.wait({asking}, timeout=timeout_seconds)
         if not done:
-            _shut_socket(connection)
+            shut_socket(connection)
         return await asking
 
     @staticmethod
@@ -136,7 +136,8 @@ class Session:
             await connection.close()
 
 
-def _shut_socket(connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
+def shut_socket(connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
+    """End a connection under a statement without cancelling it."""
     with socket.socket(fileno=os.dup(connection.fileno())) as doubled:
         try:
             doubled.shutdown(socket.SHUT_RDWR)
@@ -152,7 +153,8 @@ def outcome_of(error: BaseException) -> str:
     return "failed"
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """One line for the log."""
     state = getattr(error, "sqlstate", None)
     first_line = (str(error).splitlines() or [""])[0]
     return " ".join(filter(None, (type(error).__name__, state, first_line[:160])))
@@ -166,7 +168,7 @@ async def write(options: Options, log: Log, stop: asyncio.Event) -> None:
         try:
             await session.connected()
         except (psycopg.Error, OSError, TimeoutError) as error:
-            log.write("connect", outcome="failed", why=_reason(error))
+            log.write("connect", outcome="failed", why=reason(error))
             await session.forget()
             await _pause(stop, RETRY_SECONDS)
             continue
@@ -175,7 +177,7 @@ async def write(options: Options, log: Log, stop: asyncio.Event) -> None:
         try:
             rows = await session.ask(INSERT, (options.client, number))
         except (psycopg.Error, OSError, TimeoutError) as error:
-            log.write("end", id=number, outcome=outcome_of(error), why=_reason(error))
+            log.write("end", id=number, outcome=outcome_of(error), why=reason(error))
             await session.forget()
             continue
         log.write("end", id=number, outcome="acked", server=rows[0][0])
@@ -215,7 +217,7 @@ async def _probe_once(options: Options, log: Log, number: int) -> None:
         log.write("end", id=number, outcome="acked", server=rows[0][0])
     except (psycopg.Error, OSError, TimeoutError) as error:
         outcome = outcome_of(error) if sent else "failed"
-        log.write("end", id=number, outcome=outcome, why=_reason(error))
+        log.write("end", id=number, outcome=outcome, why=reason(error))
     finally:
         await session.forget()
 
@@ -237,7 +239,7 @@ async def read(options: Options, log: Log, stop: asyncio.Event) -> None:
         try:
             rows = await session.ask(SELECT, (options.client, below))
         except (psycopg.Error, OSError, TimeoutError) as error:
-            log.write("read", outcome="failed", why=_reason(error))
+            log.write("read", outcome="failed", why=reason(error))
             await session.forget()
             await _pause(stop, RETRY_SECONDS)
             continue
@@ -298,14 +300,14 @@ async def _run(options: Options, stream: IO[str]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    watching = asyncio.create_task(_stop_with_parent(stop))
+    watching = asyncio.create_task(stop_with_parent(stop))
     try:
         await MODES[options.mode](options, Log(stream), stop)
     finally:
         watching.cancel()
 
 
-async def _stop_with_parent(stop: asyncio.Event) -> None:
+async def stop_with_parent(stop: asyncio.Event) -> None:
     """A test that was killed must not leave its clients behind."""
     parent = os.getppid()
     while os.getppid() == parent and not stop.is_set():

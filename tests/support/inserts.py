@@ -73,10 +73,14 @@ class Inserts:
         assert len(found) == len(set(found)), "rows that are there twice"
 
     async def _run(self) -> None:
+        prepared = False
         while True:
             try:
                 async with await self._connect() as session:
-                    await session.execute("CREATE TABLE IF NOT EXISTS inserts (id bigint)")
+                    if not prepared:  # a test that failed may have left its rows
+                        await session.execute("CREATE TABLE IF NOT EXISTS inserts (id bigint)")
+                        await session.execute("TRUNCATE inserts")
+                        prepared = True
                     while True:
                         await self._insert(session)
             except (psycopg.Error, TimeoutError, OSError) as error:

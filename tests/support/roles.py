@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aurora_operator.api.messages import InstanceRole
+from support.inserts import Inserts
 from support.volume import Pod, Volume, wait_until
 
 
@@ -52,3 +53,10 @@ async def writer_and_replica(volume: Volume) -> tuple[Pod, Pod]:
     assert writer is not None
     assert replica is not None
     return writer, replica
+
+
+async def check_rows(inserts: Inserts, volume: Volume, pod: Pod) -> None:
+    """Every promise to the client holds, as this instance shows it; then the table is emptied."""
+    async with await volume.connect(pod) as session:
+        await inserts.check(session)
+        await session.execute("TRUNCATE inserts")

@@ -206,7 +206,7 @@ def position_from_hub(identity: Identity, message: HubPosition) -> Position:
     return Position(identity, message.promised_term, message.log_term, message.scl)
 
 
-def position_to_hub(view: CopyView) -> HubPosition:
+def position_to_hub(view: CopyView, *, has_prompt_readers: bool = False) -> HubPosition:
     """The own position, for the hub."""
     position = position_of(view)
     return HubPosition(
@@ -215,6 +215,7 @@ def position_to_hub(view: CopyView) -> HubPosition:
         log_term=position.log_term,
         scl=position.scl,
         streaming=view.streaming_term is not None,
+        has_prompt_readers=has_prompt_readers,
     )
 
 

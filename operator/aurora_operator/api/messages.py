@@ -210,7 +210,10 @@ class StorageAnswer(Message):
 
 
 class HubBeat(Message):
-    """Writer's agent to storage pod, on ``/v1/storage/hub``: on change and every 100 ms."""
+    """Writer's agent to storage pod, on ``/v1/storage/hub``: every 100 ms, and when it matters.
+
+    That is on each change of the VDL while somebody reads from that pod's gate at once.
+    """
 
     kind: Literal["beat"] = "beat"
     term: Term
@@ -220,10 +223,15 @@ class HubBeat(Message):
     """The instance that the writer hands over to: it is welcome to pre-votes (rule 2)."""
     sent_ns: int = 0
     """By the writer's own clock; nobody else reads it."""
+    prompt: bool = True
+    """Somebody waits for the VDL: tell each position at once, not only with the next beat."""
 
 
 class HubPosition(Message):
-    """Storage pod to writer's agent, on the same connection: after each flush and on each beat."""
+    """Storage pod to writer's agent, on the same connection: on each beat and each promise.
+
+    After each flush, too, while the writer asks for it.
+    """
 
     kind: Literal["position"] = "position"
     identity: Identity | None = None
@@ -235,6 +243,8 @@ class HubPosition(Message):
     streaming: bool = False
     answers_ns: int | None = None
     """``sent_ns`` of the last beat on this connection: this was true at that moment or later."""
+    has_prompt_readers: bool = False
+    """Its gate has readers who are to see each commit at once: replicas, not page stores."""
 
 
 class StandingText(Message):

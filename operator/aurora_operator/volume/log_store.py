@@ -33,6 +33,8 @@ from aurora_operator.volume.frames import PAYLOAD_BYTES_MAX
 from aurora_operator.volume.segment import Scan, Segment, segment_path, segment_starts
 
 _LOADED_SEGMENTS: Final = 8
+_ROOMS_PER_SEGMENT: Final = 16
+"""In so many steps is the room of a segment made ready."""
 
 
 class LogStore:
@@ -241,6 +243,7 @@ class LogStore:
         if is_last:
             self._active = segment
         else:
+            segment.trim()
             segment.close()
         return scan
 
@@ -253,7 +256,8 @@ class LogStore:
         segment = self._active
         assert segment is not None
         try:
-            segment.append(term, self._end, self._durable_end, payload)
+            ahead_bytes = self._segment_bytes // _ROOMS_PER_SEGMENT
+            segment.append(term, self._end, self._durable_end, payload, ahead_bytes)
         except OSError as error:
             with self._failing(f"a broken write at {self._end} could not be taken back"):
                 segment.shorten(segment.size_bytes)
@@ -266,6 +270,9 @@ class LogStore:
 
     def _roll(self, start: Lsn) -> None:
         """Begin a segment: the one before is durable first, so only the last can be torn."""
+        if self._active is not None:
+            with self._failing(f"the segment before {start} could not be closed"):
+                self._active.trim()
         self.sync()
         try:
             created = Segment.create(self._files, self._directory, start, self._salt)

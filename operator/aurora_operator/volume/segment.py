@@ -1,7 +1,9 @@
 """One file of the log: frames of one segment, and an index of where they begin.
 
-A segment file is named by the position its segment begins at, and holds frames without gaps. It
-is written at its end only; cutting it makes a new file that takes the old one's name.
+A segment file is named by the position its segment begins at, and holds frames without gaps, then
+perhaps zeros. It is written at its end only; cutting it makes a new file that takes the old one's
+name. The zeros are room made ready: a sync that changes no length costs less, and does not wait for
+what others write to the same file system.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class Scan:
     segment: Segment
     term_runs: tuple[TermStart, ...]
     torn_at: int | None
-    """Where the first byte that is no whole frame lies; ``None``: the file ends with a frame."""
+    """Where the first byte that is no whole frame lies; ``None``: nothing but zeros follow."""
     lost_after: Lsn | None
     """A later frame says that the log was durable beyond the torn one, up to here."""
 
@@ -55,9 +57,12 @@ class Segment:
         self._lsns = array("Q")
         self._offsets = array("Q")
         self.path = path
+        self._zeroed_bytes = 0
+        """Up to here the file has room that is written already."""
         self.start = start
         self.end = start
         self.size_bytes = 0
+        """What its frames take."""
 
     @classmethod
     def create(cls, files: Files, directory: Path, start: Lsn, salt: bytes) -> Segment:
@@ -82,7 +87,9 @@ class Segment:
             if not runs or runs[-1].term != frame.term:
                 runs.append(TermStart(frame.term, frame.lsn))
             segment._note(frame)
-        torn = segment.size_bytes < len(content)
+        rest_bytes = len(content) - segment.size_bytes
+        torn = content.count(0, segment.size_bytes) < rest_bytes
+        segment._zeroed_bytes = len(content)
         later = frames.find_after(segment._seed, content, segment.size_bytes) if torn else ()
         durable = max((f.durable_end for f in later if f.durable_end <= f.lsn), default=Lsn(0))
         return Scan(
@@ -97,15 +104,28 @@ class Segment:
         """The position of its first byte; the start of the segment while it is empty."""
         return Lsn(self._lsns[0]) if self._lsns else self.start
 
-    def append(self, term: Term, lsn: Lsn, durable_end: Lsn, payload: bytes) -> None:
-        """Write one frame at the end; not durable before ``sync``."""
-        header = frames.encode(self._seed, term, lsn, durable_end, payload)
-        self._files.write(self._descriptor, (header, payload), self.size_bytes)
+    def append(
+        self, term: Term, lsn: Lsn, durable_end: Lsn, payload: bytes, ahead_bytes: int = 0
+    ) -> None:
+        """Write one frame at the end; not durable before ``sync``.
+
+        With it go ``ahead_bytes`` of room for the next ones whenever there is none left.
+        """
+        frame = (frames.encode(self._seed, term, lsn, durable_end, payload), payload)
+        end_bytes = self.size_bytes + frames.HEADER_BYTES + len(payload)
+        if end_bytes <= self._zeroed_bytes or not self._write_with_room(frame, ahead_bytes):
+            self._files.write(self._descriptor, frame, self.size_bytes)
         self._note(frames.Frame(self.size_bytes, term, lsn, len(payload), durable_end))
 
     def shorten(self, length_bytes: int) -> None:
         """Cut the file's end off, where no frame is noted; not durable before ``sync``."""
+        self._zeroed_bytes = 0
         self._files.shorten(self._descriptor, length_bytes)
+
+    def trim(self) -> None:
+        """Give back the room that was not used."""
+        if self._zeroed_bytes > self.size_bytes:
+            self.shorten(self.size_bytes)
 
     def sync(self) -> None:
         """Make everything written durable."""
@@ -155,6 +175,18 @@ class Segment:
                 payload_at = frame.offset + frames.HEADER_BYTES
                 yield frame, content[payload_at : frame.offset_after]
             first = stop
+
+    def _write_with_room(self, frame: tuple[bytes, bytes], ahead_bytes: int) -> bool:
+        """False: there is no room for that, and nothing of it was kept."""
+        if not ahead_bytes:
+            return False
+        try:
+            self._files.write(self._descriptor, (*frame, bytes(ahead_bytes)), self.size_bytes)
+        except OSError:
+            self.shorten(self.size_bytes)
+            return False
+        self._zeroed_bytes = self.size_bytes + sum(map(len, frame)) + ahead_bytes
+        return True
 
     def _note(self, frame: frames.Frame) -> None:
         self._lsns.append(frame.lsn)

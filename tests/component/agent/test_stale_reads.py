@@ -16,8 +16,8 @@ import pytest
 import pytest_asyncio
 
 from aurora_operator.api.messages import InstanceRole
-from component.agent.test_volume_life import all_stream, check_rows, replica_of, writer_of
 from support.inserts import Inserts
+from support.roles import all_stream, check_rows, replica_of, writer_of
 from support.stale_reads import StaleReads
 from support.volume import Pod, Volume, wait_until
 

@@ -205,7 +205,8 @@ async def test_a_target_that_dies_in_the_middle_lets_the_writer_go_on(healthy: V
     assert status.hand_over is not None
     assert not status.hand_over.running
     print(f"outage {inserts.longest_outage_seconds():.3f} s; {status.hand_over.sentence}")
-    assert "cannot open" in status.hand_over.sentence
+    # It is seen either by asking the target, or by its not opening in time.
+    assert "the target" in status.hand_over.sentence
     await check_rows(inserts, healthy, writer)
 
 

@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from aurora_operator.api.messages import InstanceRole, OpenAsk, RestartAsk, StreamState
 from support.inserts import Inserts
-from support.roles import all_stream, bring_to_health, replica_of, writer_and_replica
+from support.roles import all_stream, bring_to_health, check_rows, replica_of, writer_and_replica
 from support.volume import Pod, Volume, wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -43,12 +43,6 @@ async def healthy(volume: Volume) -> Volume:
     """A writer, a replica, and six copies that stream."""
     await bring_to_health(volume)
     return volume
-
-
-async def check_rows(inserts: Inserts, volume: Volume, pod: Pod) -> None:
-    async with await volume.connect(pod) as session:
-        await inserts.check(session)
-        await session.execute("TRUNCATE inserts")
 
 
 async def test_the_master_user_writes_and_a_replica_reads(healthy: Volume) -> None:

@@ -34,7 +34,9 @@ from aurora_operator.core.quorum import AURORA_QUORUM
 from aurora_operator.core.restart import Mark, Stopped, judge_restart, judge_start
 from aurora_operator.core.verdicts import GiveUp, Proceed, Wait, Wipe
 from aurora_operator.volume.hub import Hub
+from support.simulation.handover import Handover
 from support.simulation.ledger import Violated, offset, position
+from support.simulation.lookout import Lookout
 from support.simulation.server import Server
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 _PHASE_SECONDS = {"prevote": 2.0, "promise": 2.0, "catch up": 3.0, "open": 6.0}
 _ASK_AGAIN_SECONDS = 0.4
 _TAIL_SECONDS = 0.05
+_BEAT_SECONDS = 0.1
 
 
 class Role(StrEnum):
@@ -101,9 +104,17 @@ class Instance:
         self.door = False
         self.acknowledged = 0
         self.wishes: set[str] = set()
+        self.lookout = Lookout(self)
+        self.handover: Handover | None = None
         self.views: dict[int, CopyView] = {}
+        self._beat_at = -1000.0
         self._promised: dict[Identity, Term] = {}
         self._heard_at: dict[Identity, float] = {}
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether it could open the volume."""
+        return self.role is Role.REPLICA and bool(self.log)
 
     # -- what others ask -------------------------------------------------------------------
 
@@ -152,9 +163,10 @@ class Instance:
 
     def act(self) -> None:
         """The agent's loop, and its server's."""
+        self.lookout.tell()
         match self.role:
             case Role.REPLICA:
-                if "open" in self.wishes:
+                if "open" in self.wishes or self.lookout.wishes_to_open():
                     self.wishes.clear()
                     self._begin_attempt()
                 else:
@@ -169,7 +181,8 @@ class Instance:
     def begin_life(self) -> None:
         """The agent starts, or its server ended: what is the data good for (rule 11)?"""
         self._end_server()
-        self.attempt = self.facts = self.hub = None
+        self.attempt = self.facts = self.hub = self.handover = None
+        self.lookout = Lookout(self)
         self.wishes = set()
         self.views = {}
         found = judge_start(
@@ -188,7 +201,7 @@ class Instance:
     def wipe(self) -> None:
         """Data first, then the mark."""
         self._end_server()
-        self.attempt = self.facts = self.hub = self.history = self.mark = None
+        self.attempt = self.facts = self.hub = self.history = self.mark = self.handover = None
         self.log = []
         self.timelines = FORMAT_HISTORY
         self.role = Role.REPLICA
@@ -206,7 +219,7 @@ class Instance:
         if self.log[:have] != ledger.line[:have]:
             raise Violated(f"I2: the replica {self.name} shows log that nobody may see")
         pod = self.world.pods[int(self.world.chance.random() * 6)]
-        if not pod.up or pod.pages == 0 or not self.world.network.both_ways(self.host, pod.host):
+        if not pod.serves or not self.world.network.both_ways(self.host, pod.host):
             return
         end = pod.serve()
         # A stream begins anew at the start of a segment, so it replaces what came of a record.
@@ -239,11 +252,12 @@ class Instance:
         assert attempt is not None
         if self.world.now - attempt.began_at > _PHASE_SECONDS[attempt.phase]:
             if attempt.phase in ("prevote", "promise"):
-                self.attempt = None
-                self.role = Role.REPLICA
+                self._be_refused()
             else:
                 self._fail("took too long")
             return
+        if attempt.phase == "catch up":
+            self._beat(attempt)
         match attempt.phase:
             case "prevote":
                 self._judge_prevotes(attempt)
@@ -253,6 +267,11 @@ class Instance:
                 self._catch_up(attempt)
             case _:
                 self._be_writer()
+
+    def _be_refused(self) -> None:
+        self.attempt = None
+        self.role = Role.REPLICA
+        self.lookout.refusals += 1
 
     def _fail(self, why: str) -> None:
         self.world.note(self.host, "gives up and wipes:", why)
@@ -279,8 +298,7 @@ class Instance:
         world = self.world
         verdict = choose(attempt.promise, list(attempt.answers.values()), AURORA_QUORUM)
         if isinstance(verdict, GiveUp):
-            self.attempt = None
-            self.role = Role.REPLICA
+            self._be_refused()
         elif isinstance(verdict, Wait):
             if world.now - attempt.asked_at > _ASK_AGAIN_SECONDS:
                 self._ask("on_promise")
@@ -361,9 +379,8 @@ class Instance:
         assert hub is not None
         assert server is not None
         higher = sum(term > attempt.promise.term for term in self._promised.values())
-        if higher >= AURORA_QUORUM.read_quorum or "step down" in self.wishes:
-            self.wishes = set()
-            self._fail("superseded" if higher else "asked to step down")
+        if higher >= AURORA_QUORUM.read_quorum:
+            self._fail("superseded")
             return
         self._take_reports(server)
         if self.role is Role.OPENING:
@@ -372,11 +389,28 @@ class Instance:
                 return
             self._try_to_open(attempt, hub)
         else:
+            if "hand over" in self.wishes and self.handover is None:
+                self.handover = Handover(self)
+            self.wishes = set()
+            if self.handover is not None and self.handover.is_over():
+                self.handover = None
             self._mind_the_door()
             self._serve_clients(server)
         self._attend(facts, int(chance() * 6))
-        for pod in self.world.pods if chance() < 0.2 else ():
-            self.world.network.send(self.host, pod.host, pod.on_beat, self, hub.vdl)
+        self._beat(attempt)
+
+    def _beat(self, attempt: Attempt) -> None:
+        """Tell some copies that this attempt lives, and what it knows to be durable (hub)."""
+        now = self.world.now
+        if now - self._beat_at >= _BEAT_SECONDS:
+            self._beat_at = now
+            vdl = None if self.hub is None else self.hub.vdl
+            consent = "" if self.handover is None else self.handover.consents_to
+            for _ in range(2):
+                pod = self.world.pods[int(self.world.chance.random() * 6)]
+                self.world.network.send(
+                    self.host, pod.host, pod.on_beat, self, attempt.promise, vdl, consent
+                )
 
     def _take_reports(self, server: Server) -> None:
         network, chance = self.world.network, self.world.chance.random
@@ -396,6 +430,7 @@ class Instance:
             self._write_mark(attempt.promise, opened=True)
             self.role = Role.WRITER
             self.door = True
+            self.lookout.refusals = 0
             self.world.openings += 1
             self.world.note(self.host, "opens:", opened.sentence)
             self.world.tell(
@@ -406,7 +441,7 @@ class Instance:
         """Rule 12: shut while fewer than three members of the own term are heard."""
         since = self.world.now - SILENT_SECONDS
         heard = sum(heard_at > since for heard_at in self._heard_at.values())
-        self.door = heard >= AURORA_QUORUM.read_quorum
+        self.door = heard >= AURORA_QUORUM.read_quorum and self.handover is None
 
     def _serve_clients(self, server: Server) -> None:
         if not self.door:
@@ -443,7 +478,7 @@ class Instance:
         higher = sum((view.promised_term or 0) > mark.promise.term for view in copies)
         if higher >= AURORA_QUORUM.write_quorum:
             self._fail("its term is over")
-        elif "restart" in self.wishes and copies:
+        elif ("restart" in self.wishes or self.lookout.wishes_to_restart()) and copies:
             members = highest(v.record.members for v in copies if v.record is not None)
             verdict = judge_restart(mark, copies, members, AURORA_QUORUM)
             if isinstance(verdict, Wipe):

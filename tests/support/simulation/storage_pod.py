@@ -19,6 +19,7 @@ from aurora_operator.core.copy import (
     CopyState,
     CopyView,
     Follow,
+    Hold,
     PersistHistory,
     PersistPromise,
     Promise,
@@ -29,19 +30,23 @@ from aurora_operator.core.copy import (
     decide_adoption,
     decide_prevote,
     decide_promise,
+    hold_prevote,
     may_take_log,
     position_of,
     reportable_lsn,
+    silence_limit_seconds,
 )
+from aurora_operator.core.detection import Sight, Standing, misses_writer
 from aurora_operator.core.gate import candidate_serve_point, judge_uncapped, serve_point
 from aurora_operator.core.history import TermHistory
 from aurora_operator.core.lsn import Term
-from aurora_operator.core.names import AttemptId
+from aurora_operator.core.names import AttemptId, InstanceName
 from aurora_operator.core.opening import CopyAnswer
 from aurora_operator.core.quorum import AURORA_QUORUM
 from aurora_operator.core.vdl import implied_vdl, merge_known
-from aurora_operator.core.verdicts import Proceed
+from aurora_operator.core.verdicts import Proceed, Refuse
 from support.simulation.ledger import Violated, offset, position
+from support.simulation.lookout import STALE_SECONDS
 from support.simulation.server import Connection, Server
 
 if TYPE_CHECKING:
@@ -62,7 +67,7 @@ class StoragePod:
         self.log = log
         """What the disk holds and a crash keeps."""
         self.unsynced: list[int] = []
-        self.pages = 0
+        self.pages = len(log)
         """How much of the log the page store applied: whole records."""
         self.promised = record.promise.term
         """The highest promise it ever answered, whatever it remembers."""
@@ -74,9 +79,13 @@ class StoragePod:
         self._target: tuple[Instance, Server] | None = None
         self._connection: Connection | None = None
         self._prefix_end = len(log)
-        self._heard_at = 0.0
+        self._heard_at = self._followed_at = 0.0
         self._hung_up_on = False
         self._peers: dict[int, CopyView] = {}
+        self._hold: Hold | None = None
+        self._beat_at = -1000.0
+        self._consent = ("", -1000.0)
+        self._watchers: dict[str, tuple[Standing | None, float]] = {}
 
     # -- what it is ------------------------------------------------------------------------
 
@@ -104,7 +113,8 @@ class StoragePod:
             return StreamState.NONE
         if self._hung_up_on:
             return StreamState.CLOSED
-        if self.world.now - self._heard_at >= SILENT_SECONDS:
+        followed_seconds = self.world.now - self._followed_at
+        if self.world.now - self._heard_at >= silence_limit_seconds(followed_seconds):
             return StreamState.SILENT
         return StreamState.STREAMING
 
@@ -131,6 +141,11 @@ class StoragePod:
     def _newest_adopted(self) -> Term:
         return self.record.history.last.term
 
+    @property
+    def serves(self) -> bool:
+        """Whether anybody may read here at all."""
+        return self.up and self.state is CopyState.FULL
+
     def _changed(self, record: CopyRecord | None = None) -> None:
         if record is not None:
             self._record = record
@@ -142,9 +157,21 @@ class StoragePod:
         """Rule 2: nothing is written."""
         if not self.up:
             return
-        up_seconds = self.world.now - self._up_since
-        view = self.view()
-        verdict = decide_prevote(view, self.stream_state(), up_seconds=up_seconds)
+        view, now = self.view(), self.world.now
+        consented = self._consent[0] == asker.name and now - self._consent[1] < SILENT_SECONDS
+        verdict = decide_prevote(
+            view,
+            self.stream_state(),
+            beat_silent_seconds=now - self._beat_at,
+            up_seconds=now - self._up_since,
+            consented=consented,
+        )
+        if isinstance(verdict, Proceed):
+            hold = hold_prevote(self._hold, InstanceName(asker.name), now)
+            if isinstance(hold, Refuse):
+                verdict = hold
+            else:
+                self._hold = hold
         answer = CopyAnswer(isinstance(verdict, Proceed), view)
         self.world.network.send(self.host, asker.host, asker.on_answer, attempt, "prevote", answer)
 
@@ -172,6 +199,27 @@ class StoragePod:
         if answer.granted and self._record is not None:
             self.promised = max(self.promised, self._record.promise.term)
         self.world.network.send(self.host, asker.host, asker.on_answer, attempt, "promise", answer)
+
+    def on_watch(self, asker: Instance, standing: Standing | None) -> None:
+        """An instance says whether it could open, and hears what this copy sees (design, 5)."""
+        if not self.up:
+            return
+        now = self.world.now
+        self._watchers[asker.name] = (standing, now)
+        standings = tuple(
+            note
+            for note, heard_at in self._watchers.values()
+            if note is not None and now - heard_at < STALE_SECONDS
+        )
+        verdict = misses_writer(
+            self.view(),
+            self.stream_state(),
+            beat_silent_seconds=now - self._beat_at,
+            up_seconds=now - self._up_since,
+        )
+        misses = isinstance(verdict, Proceed)
+        sight = Sight(self.slot, misses, verdict.sentence, standings)
+        asker.lookout.on_sight(sight)
 
     def on_adopt(self, asker: Instance, server: Server, asked: Adoption) -> None:
         """Rule 5: cut, history, follow; each durable before the next."""
@@ -205,7 +253,7 @@ class StoragePod:
             elif isinstance(step, Follow):
                 self._prefix_end = offset(step.start_lsn)
                 self._target = (asker, server)
-                self._heard_at = self.world.now
+                self._heard_at = self._followed_at = self.world.now
                 self._hung_up_on = False
         self.world.note(self.host, "adopts", asked.history)
 
@@ -257,9 +305,9 @@ class StoragePod:
         if self.state is not CopyState.FULL:
             return
         drawn = chance()
-        if drawn < 0.12:
+        if drawn < 0.05:
             self.tell_position()
-        elif drawn < 0.2:
+        elif drawn < 0.1:
             self.ask_peers()
         elif self._target is None:
             return
@@ -387,10 +435,15 @@ class StoragePod:
             asker = target[0]
             self.world.network.send(self.host, asker.host, asker.on_position, position_of(view))
 
-    def on_beat(self, asker: Instance, vdl: Vdl | None) -> None:
+    def on_beat(
+        self, asker: Instance, promise: Promise, vdl: Vdl | None, consents_to: str = ""
+    ) -> None:
         """A beat of some hub; the answer is the own position."""
         if not self.up or self.state is not CopyState.FULL:
             return
+        if promise == self.record.promise:
+            self._beat_at = self.world.now
+            self._consent = (consents_to, self.world.now)
         if vdl is not None:
             self.learn(vdl)
         self.world.network.send(self.host, asker.host, asker.on_position, position_of(self.view()))
@@ -441,6 +494,10 @@ class StoragePod:
         self.unsynced = self.unsynced[:kept]
         self.up = False
         self._peers = {}
+        self._watchers = {}
+        self._hold = None
+        self._beat_at = -1000.0
+        self._consent = ("", -1000.0)
         if self.state is not CopyState.FULL:
             return
         self.sync()

@@ -26,7 +26,7 @@ from support.simulation.server import Server
 from support.simulation.storage_pod import StoragePod
 
 CHAOS_STEPS = 2500
-PEACE_STEPS = 3000
+PEACE_STEPS = 8000
 STEP_SECONDS = 0.005
 _NOTES = 40
 
@@ -95,6 +95,8 @@ class World:
         self.rude_share = choice((0.0, 0.02, 0.2))
         """Candidates that go on with pre-votes that are no longer true."""
         self.wish_share = choice((0.02, 0.05, 0.15))
+        self.alone = self.chance.random() < 0.4
+        """Without an operator: instances find out by themselves."""
         self.wrong_share = choice((0.02, 0.1, 0.5))
         """The operator's asks to open while a writer is well."""
         self.death_share = choice((0.0, 0.05, 0.15))
@@ -153,17 +155,20 @@ class World:
     def _operate(self) -> None:
         """The operator: in chaos it asks anybody for anything."""
         chance = self.chance.random
+        if self.alone and self.openings and not self.fair:
+            return
         if self.fair:
             if chance() < 0.15:
                 self._operate_well()
         elif chance() < self.wish_share and (self.writer() is None or chance() < self.wrong_share):
             instance = self.instances[int(chance() * 3)]
             wish = "restart" if instance.role is Role.STOPPED else "open"
-            wish = "step down" if chance() < 0.03 else wish
+            wish = "hand over" if chance() < 0.03 else wish
             self.network.send(OPERATOR, instance.host, instance.on_wish, wish)
 
     def _operate_well(self) -> None:
-        """No writer: a replica is asked to open, or else an ended writer to restart.
+        """No writer: a replica is asked to open, or else an ended writer to restart, unless the
+        instances have to find out by themselves.
 
         A writer that has too few copies, because others are bound to an attempt that died, is
         asked to step down (design: taken in by a switchover).
@@ -172,6 +177,8 @@ class World:
             return
         writer = self.writer()
         if writer is None:
+            if self.alone and self.openings:
+                return
             replicas = [one for one in self.instances if one.role is Role.REPLICA]
             asked = self.chance.choice(replicas or self.instances)
             asked.on_wish("open" if replicas else "restart")
@@ -179,7 +186,7 @@ class World:
             own = writer.attempt.promise
             promises = [p.record.promise for p in self.pods if p.state is CopyState.FULL]
             if sum(given == own or given.term < own.term for given in promises) < 4:
-                writer.on_wish("step down")
+                writer.on_wish("hand over")
 
     def writer(self) -> Instance | None:
         """The open writer of the highest term, if any."""

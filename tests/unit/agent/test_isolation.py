@@ -12,6 +12,7 @@ from aiohttp import web
 
 from aurora_operator.agent.instance import isolation
 from aurora_operator.agent.instance.following import Following
+from aurora_operator.agent.storage import hub_end
 from aurora_operator.agent.storage.hub_end import HubEnd
 from aurora_operator.api.messages import HubBeat, HubPosition, InstanceRole
 from aurora_operator.core import isolation as core_isolation
@@ -52,8 +53,11 @@ def now_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-async def test_rule_12_an_answer_says_on_which_beat_of_its_connection() -> None:
+async def test_rule_12_an_answer_says_on_which_beat_of_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Two writers may be connected for a moment; the one's clock is not the other's."""
+    monkeypatch.setattr(hub_end, "ANSWER_SECONDS", 0.0)
     hub = HubEnd(lambda: HubPosition(promised_term=Term(2)), lambda _beat: True)
     pairs = [SmallSocket.pair(lambda: False) for _ in range(2)]
     serving = [asyncio.create_task(hub.serve(cast("web.WebSocketResponse", s))) for _, s in pairs]

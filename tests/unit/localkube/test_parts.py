@@ -11,7 +11,7 @@ from localkube.supervisor import Spec
 
 
 def test_every_program_is_pinned_by_its_own_go_sum() -> None:
-    for program in gobuild.PROGRAMS:
+    for program in (*gobuild.PROGRAMS, gobuild.LINEAR):
         module = (program.source / "go.mod").read_text()
         assert "go 1.24" in module
         if "require" in module:
@@ -44,6 +44,12 @@ def test_a_change_of_pins_is_another_program(
 
     (folder / "go.mod").write_text("module other\n")
     assert gobuild.program_key(program) != before
+
+
+def test_the_checker_of_histories_is_no_part_of_the_cluster() -> None:
+    """A change of it must not have every local cluster made anew."""
+    assert gobuild.LINEAR not in gobuild.PROGRAMS
+    assert "porcupine v1.3.1" in (gobuild.LINEAR.source / "go.mod").read_text()
 
 
 def test_build_environment_takes_nothing_of_the_machines_own_go(

@@ -372,3 +372,21 @@ def test_a_message_ends_with_a_page_or_at_the_limit(
 ) -> None:
     """Anywhere else a standby would take the rest of the page for received."""
     assert chunk_bytes(Lsn(position), Lsn(limit)) == expected
+
+
+@pytest.mark.parametrize(("batch_seconds", "prompt"), [(0.0, True), (0.1, False)])
+async def test_who_reads_at_once_is_told_when_they_come_and_go(
+    bench: Bench, batch_seconds: float, prompt: bool
+) -> None:
+    """The hub sends what they wait for; a page store waits for nothing."""
+    seen: list[bool] = []
+    bench.gate._on_readers = lambda: seen.append(bench.gate.has_prompt_readers)
+    bench.verdict = SessionVerdict(granted=True, sentence="x", batch_seconds=batch_seconds)
+    client = await bench.connect()
+    await client.identify_system()
+    assert seen == [prompt]
+    client.abort()
+    async with asyncio.timeout(5):
+        while len(seen) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    assert seen == [prompt, False]

@@ -167,16 +167,67 @@ def test_every_crash_while_cutting_leaves_a_prefix(tmp_path: Path, cut: int) -> 
         assert read_all(again) == content(0, cut), what
 
 
+def tear(file: Path) -> None:
+    """The end of the last frame never reached the disk, nor did the room behind it."""
+    file.write_bytes(file.read_bytes().rstrip(b"\0")[:-5])
+
+
 def test_a_torn_end_is_cut_for_good(tmp_path: Path) -> None:
     store = reopen(tmp_path / "log")
     write(store, 0, 80)
     store.append(at(80), content(80, 40), ONE)
     store.close()
     file = tmp_path / "log" / f"{int(at(0)):016X}.log"
-    file.write_bytes(file.read_bytes()[:-5])
+    tear(file)
     again = reopen(tmp_path / "log", floor=80)
     assert again.end == at(80)
     assert len(file.read_bytes()) == 2 * (HEADER_BYTES + 40)
+
+
+def test_room_made_ready_is_no_torn_end(tmp_path: Path) -> None:
+    store = reopen(tmp_path / "log")
+    write(store, 0, 40)
+    store.close()
+    file = tmp_path / "log" / f"{int(at(0)):016X}.log"
+    found = file.read_bytes()
+    assert len(found) > HEADER_BYTES + 40
+    again = reopen(tmp_path / "log")
+    assert again.end == at(40)
+    assert file.read_bytes() == found
+    write(again, 40, 300)
+    assert read_all(reopen(tmp_path / "log")) == content(0, 300)
+    assert len(file.read_bytes()) == SEGMENT + 7 * HEADER_BYTES, "a complete segment has no room"
+
+
+def test_a_frame_whose_head_never_reached_the_disk_is_cut(tmp_path: Path) -> None:
+    """Zeros first, then bytes that nothing explains: torn, and not reported by anybody."""
+    store = reopen(tmp_path / "log")
+    write(store, 0, 40)
+    store.append(at(40), content(40, 40), ONE)
+    store.close()
+    file = tmp_path / "log" / f"{int(at(0)):016X}.log"
+    head = slice(HEADER_BYTES + 40, 2 * HEADER_BYTES + 50)
+    harmed = bytearray(file.read_bytes())
+    harmed[head] = bytes(head.stop - head.start)
+    file.write_bytes(harmed)
+    again = reopen(tmp_path / "log", floor=40)
+    assert again.end == at(40)
+    assert len(file.read_bytes()) == HEADER_BYTES + 40
+
+
+def test_without_space_for_room_the_frame_alone_is_written(tmp_path: Path) -> None:
+    class Narrow(QuickFiles):
+        def write(self, descriptor: int, parts: Sequence[bytes], offset: int) -> None:
+            if len(parts) > 2:
+                super().write(descriptor, (*parts[:2], parts[2][:7]), offset)
+                raise OSError(errno.ENOSPC, "no space for that")
+            super().write(descriptor, parts, offset)
+
+    store = reopen(tmp_path / "log", files=Narrow())
+    write(store, 0, 300)
+    file = tmp_path / "log" / f"{int(at(256)):016X}.log"
+    assert len(file.read_bytes()) == HEADER_BYTES * 2 + 44
+    assert read_all(reopen(tmp_path / "log")) == content(0, 300)
 
 
 def test_a_frame_that_a_user_stored_is_not_taken_for_one_of_the_log(tmp_path: Path) -> None:
@@ -194,7 +245,7 @@ def test_a_frame_that_a_user_stored_is_not_taken_for_one_of_the_log(tmp_path: Pa
     store.append(at(80), piece + b"the rest of the row", ONE)
     store.close()
     file = tmp_path / "log" / f"{int(at(0)):016X}.log"
-    file.write_bytes(file.read_bytes()[:-5])
+    tear(file)
     again = LogStore.open(
         tmp_path / "log", floor=at(80), files=QuickFiles(), segment_bytes=SEGMENT, salt=b"this copy"
     )

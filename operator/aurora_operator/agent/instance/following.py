@@ -1,10 +1,11 @@
 """What the writer's agent does for each copy: it brings it to follow, and keeps the hub.
 
-Every member has one attendant here. It holds the hub connection open, sends a beat whenever the
-VDL moved and at least every 100 ms, takes the member's positions in, and asks it to promise or to
-adopt when that is the next thing for it. Stragglers of the opening, copies that come back and
-copies whose pod restarted all take the same way. What members answer to the beats, and what they
-promised, decides whether the writer may go on serving (rule 12, ``isolation``).
+Every member has one attendant here. It holds the hub connection open, sends a beat every 100 ms,
+and whenever the VDL moved if somebody reads at that member's gate, takes its positions in, and
+asks it to promise or to adopt when that is the next thing for it. Stragglers of the opening, copies
+that come back and copies whose pod restarted all take the same way. What members answer to the
+beats, and what they promised, decides whether the writer may go on serving (rule 12,
+``isolation``).
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ class Following:
         self.successor: InstanceName | None = None
         """To whom this writer hands over: its door stays shut while this is set (rule 12)."""
         self._consents = False
+        self._opened = False
         self._changed = asyncio.Condition()
         self._counting = frozenset(members.identities)
         self._guests: dict[Slot, Identity] = {}
@@ -174,6 +176,8 @@ class Following:
             while True:
                 verdict = None if self.hub is None else self.hub.may_open(must_hold)
                 if isinstance(verdict, Opened):
+                    self._opened = True
+                    self.tell_all()
                     return verdict
                 await self._changed.wait()
 
@@ -181,9 +185,20 @@ class Following:
         """A member told its position: the VDL may have moved, and somebody may wait for it."""
         if self.hub is not None and self.hub.hear(position):
             for attendant in self._attendants:
-                attendant.beat_due.set()
+                if attendant.has_prompt_readers or not self._opened:
+                    attendant.beat_due.set()
         async with self._changed:
             self._changed.notify_all()
+
+    @property
+    def prompt(self) -> bool:
+        """Whether somebody waits for each move of the VDL: the opening, or a replica."""
+        return not self._opened or any(a.has_prompt_readers for a in self._attendants)
+
+    def tell_all(self) -> None:
+        """Send every copy a beat now."""
+        for attendant in self._attendants:
+            attendant.beat_due.set()
 
     def notice(self) -> None:
         """A member was heard of: clients may be served on, or this writer is over (rule 12)."""
@@ -215,14 +230,14 @@ class Following:
             attempt_id=self.promise.attempt_id,
             vdl=self.vdl,
             consents_to=self.successor if self._consents else None,
+            prompt=self.prompt,
             sent_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
         )
 
     def consent(self, consents: bool) -> None:
         """Tell the copies that the successor may open the volume, or no longer (rule 2)."""
         self._consents = consents
-        for attendant in self._attendants:
-            attendant.beat_due.set()
+        self.tell_all()
 
     @property
     def durable(self) -> DurablePoint | None:
@@ -268,6 +283,7 @@ class Attendant:
         """Since when it is reachable, full, and bound to another attempt."""
         self.lost_memory = False
         """Its copy returned with less than it had (H17)."""
+        self.has_prompt_readers = False
         self.beat_due = asyncio.Event()
         self._following = following
         self._durable_scl: Lsn | None = None
@@ -320,6 +336,7 @@ class Attendant:
                 self._sentence = f"no hub connection: {error}"
             self._connected = False
             self._streaming = False
+            self.has_prompt_readers = False
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _talk(self, socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -338,15 +355,16 @@ class Attendant:
             await asyncio.wait([sender])
 
     async def _send_beats(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        """On change, gathered for a millisecond, and every 100 ms; a stuck peer is hung up on."""
+        """On change, at most one a millisecond, and every 100 ms; a stuck peer is hung up on."""
         try:
             while True:
+                sent_at = time.monotonic()
                 async with asyncio.timeout(_SEND_SECONDS):
                     await socket.send_str(self._following.beat().model_dump_json())
                 try:
                     async with asyncio.timeout(BEAT_SECONDS):
                         await self.beat_due.wait()
-                    await asyncio.sleep(_COALESCE_SECONDS)
+                    await asyncio.sleep(sent_at + _COALESCE_SECONDS - time.monotonic())
                 except TimeoutError:
                     pass  # nothing changed: the beat is repeated, lest a lost one freeze replicas
                 self.beat_due.clear()
@@ -366,6 +384,9 @@ class Attendant:
             return
         position = position_from_hub(identity, message)
         self._streaming = message.streaming
+        if message.has_prompt_readers != self.has_prompt_readers:
+            self.has_prompt_readers = message.has_prompt_readers
+            self._following.tell_all()
         self._note_promise(message.promised_term)
         self._note_answer(message)
         self._note_log(message)

@@ -36,6 +36,7 @@ from aurora_operator.api.messages import (
     FillAsk,
     FormatAsk,
     HubBeat,
+    HubPosition,
     MembersAsk,
     PrevoteAsk,
     PromiseAsk,
@@ -81,7 +82,7 @@ class StoragePod:
             bytes_per_second=config.refill_bytes_per_second,
         )
         tls = TlsFiles(place.tls)
-        self._hub = HubEnd(lambda: position_to_hub(self._asks.view()), self._learn)
+        self._hub = HubEnd(self._position, self._learn)
         self._watch = WatchEnd(lambda: self._asks.misses_writer())
         self._asks = StorageAsks(
             store=self._store,
@@ -93,7 +94,13 @@ class StoragePod:
             on_stream=self._watch.notify,
             on_fatal=self._end_in_failure,
         )
-        self._gate = GateServer(source=self._store, judge=GateJudge(self._store).judge)
+        self._gate = GateServer(
+            source=self._store,
+            judge=GateJudge(self._store).judge,
+            on_readers=self._hub.notify,
+        )
+        self._word: object = None
+        """What the hub was told last of this copy, but for its position."""
         self._server = AgentServer(
             certificates=self._certificates,
             organisation=organisation_of(config.namespace, config.cluster),
@@ -156,6 +163,7 @@ class StoragePod:
         """Now and then: the VDL made durable, certificates read again."""
         while True:
             await asyncio.sleep(_UPKEEP_SECONDS)
+            self._show()
             try:
                 self._store.save_known_vdl()
             except StorageError as error:
@@ -173,13 +181,25 @@ class StoragePod:
             self._store.learn_vdl(Vdl(beat.term, beat.vdl))
         return record is not None and record.promise == Promise(beat.term, beat.attempt_id)
 
+    def _position(self) -> HubPosition:
+        return position_to_hub(self._asks.view(), has_prompt_readers=self._gate.has_prompt_readers)
+
     def _hub_silent(self) -> float:
         return self._hub.silent_seconds
 
     def _changed(self) -> None:
-        """Log, VDL, history, promise or state moved: gates go on, the hub hears, metrics show."""
+        """Log, VDL, history, promise or state moved: gates go on, the hub hears of it in time."""
         self._gate.notify()
+        record = self._store.record
+        word = (self._store.state, record and record.promise, record and record.history)
+        if word == self._word:
+            return self._hub.notify_moved()
+        self._word = word
         self._hub.notify()
+        return self._show()
+
+    def _show(self) -> None:
+        """In the metrics."""
         record = self._store.record
         is_full = self._store.state is CopyState.FULL
         metrics.COPY_FULL.set(is_full)

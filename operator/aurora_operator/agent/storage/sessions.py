@@ -18,8 +18,8 @@ from aurora_operator.engines.postgresql.relay import (
 )
 from aurora_operator.volume.copy_store import CopyStore
 
-_PAGE_STORE_BATCH_SECONDS: Final = 0.015
-"""Pages may be a little late; fewer wake-ups are worth more there."""
+_PAGE_STORE_BATCH_SECONDS: Final = 0.1
+"""Pages may be a little late; fewer wake-ups, and fewer fsyncs beside the log's, are worth more."""
 
 
 class GateJudge:

@@ -93,21 +93,34 @@ STREAM_BUFFER_BYTES: Final = 1024 * 1024
 """How much may wait unread before the kernel is asked to hold the sender back."""
 
 
-async def open_endpoint(
-    endpoint: Endpoint, tls: TlsFiles | None
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Open a stream: TLS from the first byte to a port, plain to a Unix socket.
+async def connect_endpoint(
+    endpoint: Endpoint, tls: TlsFiles | None, protocol: asyncio.Protocol
+) -> asyncio.Transport:
+    """Connect ``protocol``: TLS from the first byte to a port, plain to a Unix socket.
 
     The caller sets the deadline. Raises ``OSError``, of which ``ssl.SSLError`` is one.
     """
+    loop = asyncio.get_running_loop()
     if isinstance(endpoint, SocketEndpoint):
-        return await asyncio.open_unix_connection(str(endpoint.path), limit=STREAM_BUFFER_BYTES)
+        return (await loop.create_unix_connection(lambda: protocol, str(endpoint.path)))[0]
     if tls is None:
         raise ValueError(f"a connection to {endpoint} needs TLS, and no files were given")
-    return await asyncio.open_connection(
+    transport, _ = await loop.create_connection(
+        lambda: protocol,
         endpoint.host,
         endpoint.port,
         ssl=tls.client_context(),
         server_hostname=endpoint.server_name,
-        limit=STREAM_BUFFER_BYTES,
     )
+    return transport
+
+
+async def open_endpoint(
+    endpoint: Endpoint, tls: TlsFiles | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect a stream, for whoever only carries bytes."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=STREAM_BUFFER_BYTES, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport = await connect_endpoint(endpoint, tls, protocol)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -60,11 +60,16 @@ class GateServer:
         *,
         source: LogSource,
         judge: Callable[[SessionAsk], SessionVerdict],
+        on_readers: Callable[[], None] = lambda: None,
         server_version: str = "17.0",
     ) -> None:
-        """``judge`` is asked at the start of a session and, if it is uncapped, all along."""
+        """``judge`` is asked at the start of a session and, if it is uncapped, all along.
+
+        ``on_readers`` is called when ``has_prompt_readers`` may have changed.
+        """
         self._source = source
         self._judge = judge
+        self._on_readers = on_readers
         self._server_version = server_version
         self._servers: list[asyncio.Server] = []
         self._tls: tuple[TlsFiles, ssl.SSLContext] | None = None
@@ -115,6 +120,11 @@ class GateServer:
         """Call when the VDL moved, the own log moved, or history or promise changed (T6)."""
         for session in self._sessions:
             session.wake()
+
+    @property
+    def has_prompt_readers(self) -> bool:
+        """Whether somebody reads here who is to see each commit at once."""
+        return any(session.is_prompt for session in self._sessions)
 
     def reload_certificate(self) -> None:
         """Use the certificate files as they are now for connections from now on."""
@@ -174,6 +184,7 @@ class GateServer:
             writer=writer,
         )
         self._sessions.add(session)
+        self._on_readers()
         log.info("gate session begins", uncapped=verdict.uncapped, reason=verdict.sentence)
         try:
             await session.run()
@@ -181,6 +192,7 @@ class GateServer:
             await asyncio.wait_for(writer.wait_closed(), HANDSHAKE_SECONDS)
         finally:
             self._sessions.discard(session)
+            self._on_readers()
 
     def _view(self, ask: SessionAsk, verdict: SessionVerdict) -> View | None:
         """What the session may see now; an uncapped one only while it is still entitled."""

@@ -110,6 +110,11 @@ class GateSession:
         self._wake = asyncio.Event()
         self._heard_at = self._asked_at = time.monotonic()
 
+    @property
+    def is_prompt(self) -> bool:
+        """Whether each commit is passed on at once."""
+        return not self._batch_seconds
+
     def wake(self) -> None:
         """Something moved: the VDL, the own log, or the history (T6)."""
         self._wake.set()

@@ -378,9 +378,7 @@ class Attendant:
         self._connected = True
         identity = self.identity
         if identity is None or message.identity not in (None, identity):
-            self._streaming = False
-            if first:
-                self.poke()
+            self._streaming = False  # another disk answers here: it is no news of this copy
             return
         position = position_from_hub(identity, message)
         self._streaming = message.streaming

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from support.simulation.instance import Instance, Role
+from support.simulation.attempt import Role
+from support.simulation.instance import Instance
 from support.simulation.world import World
 
 
@@ -46,25 +47,55 @@ def test_h11_a_lone_candidate_stops_no_healthy_writer(seed: int) -> None:
     assert len(world.ledger.line) > told
 
 
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("stranded", [1, 2, 3, 4])
-def test_h11_stranded_copies_are_taken_in(seed: int, stranded: int) -> None:
-    """An attempt took promises above the writer's term, and died with its instance."""
-    world, writer = open_world(seed)
-    lone = next(one for one in world.instances if one is not writer)
-    term = writer.server.term + 3 if writer.server else 0
-    for pod in world.pods[:stranded]:
+def strand(world: World, writer: Instance, copies: int, above: int) -> int:
+    """An attempt took promises of so many copies, ``above`` the writer's term, and died."""
+    assert writer.server is not None
+    term = writer.server.term + above
+    for pod in world.pods[:copies]:
         pod.strand(term)
-    lone.begin_life()
-    for _ in range(4000):
+    next(one for one in world.instances if one is not writer).begin_life()
+    return term
+
+
+def wait_for_a_term_above(world: World, term: int) -> None:
+    for _ in range(8000):
         world.step()
         now = world.writer()
         if now is not None and now.server is not None and now.server.term > term:
-            break
-    if stranded >= 3:
-        assert world.is_well(len(world.ledger.line)) or now is not None
-        assert now is not None
-        assert now.server is not None
-        assert now.server.term > term
-    else:
-        assert now is writer, "two copies less stop nobody"
+            return
+    raise AssertionError(f"nobody took the stranded copies in\n{world.story()}")
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("stranded", [3, 4])
+def test_h11_three_stranded_must_recover(seed: int, stranded: int) -> None:
+    world, writer = open_world(seed)
+    wait_for_a_term_above(world, strand(world, writer, stranded, above=3))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("stranded", [1, 2])
+def test_h11_fewer_stranded_stop_nobody(seed: int, stranded: int) -> None:
+    world, writer = open_world(seed)
+    strand(world, writer, stranded, above=3)
+    told = len(world.ledger.line)
+    for _ in range(2000):
+        world.step()
+    assert writer.role is Role.WRITER
+    assert len(world.ledger.line) > told
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("stranded", "lost"), [(2, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize("above", [0, 3])
+def test_h11_stranded_and_lost_copies_together_must_recover(
+    seed: int, stranded: int, lost: int, above: int
+) -> None:
+    """Fewer than three promised higher, and yet this writer never commits again.
+
+    ``above`` 0: they promised to another attempt of the writer's own term.
+    """
+    world, writer = open_world(seed)
+    for pod in world.pods[6 - lost :]:
+        pod.wipe()
+    wait_for_a_term_above(world, strand(world, writer, stranded, above))

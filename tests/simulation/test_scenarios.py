@@ -6,7 +6,7 @@ from aurora_operator.core.copy import Promise
 from aurora_operator.core.lsn import Term
 from aurora_operator.core.names import AttemptId
 from support.copies import history
-from support.simulation.instance import Attempt, Role
+from support.simulation.attempt import Attempt, Role
 from support.simulation.world import World
 
 

@@ -17,7 +17,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from aurora_operator.core.copy import CopyState, CopyView, Promise
 from aurora_operator.core.lsn import Term
+from aurora_operator.core.members import MemberList
 from aurora_operator.core.quorum import QuorumPolicy
 
 MILLISECOND_NS: Final = 1_000_000
@@ -86,6 +88,34 @@ def superseded(
     if higher < policy.read_quorum:
         return None
     return StandDown(f"{higher} members promised a term above {term}")
+
+
+def out_of_reach(
+    writer: Promise, members: MemberList, copies: Iterable[CopyView], policy: QuorumPolicy
+) -> StandDown | None:
+    """Rule 12: copies bound to other attempts that, with lost ones, leave fewer than four (H11).
+
+    A promise is never taken back, so such a writer will not commit again; nor can it have a lost
+    copy replaced, which takes four that follow. The next term takes everybody in that has a disk.
+    Copies that merely do not answer say nothing.
+    """
+    seen = {copy.identity: copy for copy in copies if copy.identity in members}
+    lost = [c for c in seen.values() if c.state in (CopyState.BLANK, CopyState.FAILED)]
+    bound = [
+        copy.identity
+        for copy in seen.values()
+        if copy.state is CopyState.FULL
+        and copy.record is not None
+        and copy.record.promise != writer
+        and copy.record.promise.term >= writer.term
+    ]
+    able = len(members.identities) - len(lost)
+    if not bound or able - len(bound) >= policy.write_quorum or able < policy.write_quorum:
+        return None
+    return StandDown(
+        f"{', '.join(bound)} promised to other attempts, and {len(lost)} copies are lost: fewer"
+        f" than {policy.write_quorum} are left for term {writer.term}, and the next has {able}"
+    )
 
 
 def stamp_of(heard: Iterable[Heard], policy: QuorumPolicy) -> int:

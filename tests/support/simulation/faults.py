@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aurora_operator.core.copy import CopyState
-from support.simulation.instance import Instance, Role
+from support.simulation.attempt import Role
+from support.simulation.instance import Instance
 from support.simulation.network import OPERATOR
 
 if TYPE_CHECKING:

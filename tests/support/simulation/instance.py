@@ -9,13 +9,13 @@ allows. Old writers go on until they learn better.
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from aurora_operator.core.birth import FORMAT_HISTORY
 from aurora_operator.core.copy import SILENT_SECONDS, CopyView, Position, Promise
 from aurora_operator.core.following import AskAdopt, AskPromise, WriterFacts, next_for_copy
 from aurora_operator.core.history import TermHistory
+from aurora_operator.core.isolation import out_of_reach, superseded
 from aurora_operator.core.lsn import FORMAT_TERM, Term
 from aurora_operator.core.members import highest
 from aurora_operator.core.names import AttemptId, Identity
@@ -34,6 +34,7 @@ from aurora_operator.core.quorum import AURORA_QUORUM
 from aurora_operator.core.restart import Mark, Stopped, judge_restart, judge_start
 from aurora_operator.core.verdicts import GiveUp, Proceed, Wait, Wipe
 from aurora_operator.volume.hub import Hub
+from support.simulation.attempt import Attempt, Role
 from support.simulation.handover import Handover
 from support.simulation.ledger import Violated, offset, position
 from support.simulation.lookout import Lookout
@@ -46,38 +47,6 @@ _PHASE_SECONDS = {"prevote": 2.0, "promise": 2.0, "catch up": 3.0, "open": 6.0}
 _ASK_AGAIN_SECONDS = 0.4
 _TAIL_SECONDS = 0.05
 _BEAT_SECONDS = 0.1
-
-
-class Role(StrEnum):
-    """What an instance is at the moment."""
-
-    REPLICA = "replica"
-    OPENING = "opening"
-    WRITER = "writer"
-    STOPPED = "stopped"
-
-
-class Attempt:
-    """What an agent remembers of one attempt to open, or to restart."""
-
-    __slots__ = ("answers", "asked_at", "began_at", "choice", "known", "phase", "promise", "seen")
-
-    def __init__(self, promise: Promise, phase: str, now: float) -> None:
-        self.promise = promise
-        self.phase = phase
-        self.began_at = now
-        self.asked_at = now
-        self.seen = [FORMAT_TERM]
-        self.answers: dict[Identity, CopyAnswer] = {}
-        self.choice: Choice | None = None
-        self.known: dict[int, CopyView] = {}
-        """The copies as they were when they promised."""
-
-    def enter(self, phase: str, now: float) -> None:
-        """The next phase begins, with a deadline of its own."""
-        self.phase = phase
-        self.began_at = now
-        self.answers = {}
 
 
 class Instance:
@@ -107,6 +76,8 @@ class Instance:
         self.lookout = Lookout(self)
         self.handover: Handover | None = None
         self.views: dict[int, CopyView] = {}
+        """What copies told of themselves since they were last asked for something."""
+        self._seen: dict[int, CopyView] = {}
         self._beat_at = -1000.0
         self._promised: dict[Identity, Term] = {}
         self._heard_at: dict[Identity, float] = {}
@@ -132,11 +103,11 @@ class Instance:
             if record is not None:
                 attempt.seen.append(record.promise.term)
         elif attempt.phase == "open":
-            self.views[answer.copy.slot] = answer.copy
+            self.views[answer.copy.slot] = self._seen[answer.copy.slot] = answer.copy
 
     def on_view(self, slot: int, view: CopyView) -> None:
         """A copy described itself."""
-        self.views[slot] = view
+        self.views[slot] = self._seen[slot] = view
 
     def on_tail(self, attempt: Attempt, begin: int, tail: list[int], history: TermHistory) -> None:
         """Log from the chosen copy, through the relay."""
@@ -361,6 +332,7 @@ class Instance:
         self.views = attempt.known
         self._promised = {}
         self._heard_at = {}
+        self._seen = {}
         self.attempt = attempt
         attempt.enter("open", self.world.now)
         assert self.history is not None
@@ -378,9 +350,12 @@ class Instance:
         assert facts is not None
         assert hub is not None
         assert server is not None
-        higher = sum(term > attempt.promise.term for term in self._promised.values())
-        if higher >= AURORA_QUORUM.read_quorum:
-            self._fail("superseded")
+        over = superseded(attempt.promise.term, self._promised.values(), AURORA_QUORUM)
+        over = over or out_of_reach(
+            attempt.promise, facts.members, self._seen.values(), AURORA_QUORUM
+        )
+        if over is not None:
+            self._fail(over.sentence)
             return
         self._take_reports(server)
         if self.role is Role.OPENING:

@@ -18,7 +18,7 @@ from aurora_operator.core.quorum import AURORA_QUORUM, volume_durable_lsn
 from support.simulation.ledger import offset
 
 if TYPE_CHECKING:
-    from support.simulation.storage_pod import StoragePod
+    from support.simulation.copy import Copy
 
 
 class Connection:
@@ -26,7 +26,7 @@ class Connection:
 
     __slots__ = ("closed_here", "closed_there", "copy", "flushed", "identity", "reports", "server")
 
-    def __init__(self, server: Server, copy: StoragePod, identity: Identity) -> None:
+    def __init__(self, server: Server, copy: Copy, identity: Identity) -> None:
         self.server = server
         self.copy = copy
         self.identity = identity
@@ -63,7 +63,7 @@ class Server:
         self.connections: list[Connection] = []
 
     def accept(
-        self, copy: StoragePod, identity: Identity, start: int, timeline: Term
+        self, copy: Copy, identity: Identity, start: int, timeline: Term
     ) -> Connection | None:
         """``START_REPLICATION``: refused when the slot is taken, or the branch is another one."""
         taken = any(c.identity == identity for c in self.connections)

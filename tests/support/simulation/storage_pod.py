@@ -1,4 +1,4 @@
-"""A storage pod: one copy, its acceptor, its gate with a page store behind, its end of the hub.
+"""A storage pod: it answers asks, serves readers through its gate, and keeps its end of the hub.
 
 It takes the steps that the core decides, may die before any of them, and loses on the way down
 what was not synced. The model knows what its disk really holds; the core is only shown a
@@ -23,7 +23,6 @@ from aurora_operator.core.copy import (
     PersistHistory,
     PersistPromise,
     Promise,
-    StreamState,
     SyncLog,
     TruncateLog,
     Vdl,
@@ -31,125 +30,49 @@ from aurora_operator.core.copy import (
     decide_prevote,
     decide_promise,
     hold_prevote,
-    may_take_log,
     position_of,
-    reportable_lsn,
-    silence_limit_seconds,
 )
 from aurora_operator.core.detection import Sight, Standing, misses_writer
 from aurora_operator.core.gate import candidate_serve_point, judge_uncapped, serve_point
-from aurora_operator.core.history import TermHistory
 from aurora_operator.core.lsn import Term
-from aurora_operator.core.names import AttemptId, InstanceName
+from aurora_operator.core.names import InstanceName
 from aurora_operator.core.opening import CopyAnswer
 from aurora_operator.core.quorum import AURORA_QUORUM
 from aurora_operator.core.vdl import implied_vdl, merge_known
 from aurora_operator.core.verdicts import Proceed, Refuse
-from support.simulation.ledger import Violated, offset, position
+from support.simulation.copy import Copy
+from support.simulation.ledger import offset, position
 from support.simulation.lookout import STALE_SECONDS
-from support.simulation.server import Connection, Server
+from support.simulation.server import Server
 
 if TYPE_CHECKING:
-    from support.simulation.instance import Attempt, Instance
+    from support.simulation.attempt import Attempt
+    from support.simulation.instance import Instance
     from support.simulation.world import World
 
 
-class StoragePod:
+class StoragePod(Copy):
     """One slot of the volume."""
 
     def __init__(self, world: World, record: CopyRecord, log: list[int]) -> None:
-        self.world = world
-        self.host = int(record.slot)
-        self.slot = record.slot
-        self.identity = record.identity
-        self.state = CopyState.FULL
-        self.up = True
-        self.log = log
-        """What the disk holds and a crash keeps."""
-        self.unsynced: list[int] = []
-        self.pages = len(log)
-        """How much of the log the page store applied: whole records."""
-        self.promised = record.promise.term
-        """The highest promise it ever answered, whatever it remembers."""
-        self._record: CopyRecord | None = record
-        self._promise_before = record.promise
+        super().__init__(world, record, log)
         self._saved_vdl = record.known_vdl
-        self._view: CopyView | None = None
+        self._promise_before = record.promise
         self._up_since = -1000.0
-        self._target: tuple[Instance, Server] | None = None
-        self._connection: Connection | None = None
-        self._prefix_end = len(log)
-        self._heard_at = self._followed_at = 0.0
-        self._hung_up_on = False
         self._peers: dict[int, CopyView] = {}
         self._hold: Hold | None = None
         self._beat_at = -1000.0
         self._consent = ("", -1000.0)
         self._watchers: dict[str, tuple[Standing | None, float]] = {}
 
-    # -- what it is ------------------------------------------------------------------------
-
-    def view(self) -> CopyView:
-        """The copy as it would describe itself now."""
-        streams = self.stream_state() is StreamState.STREAMING and self._connection is not None
-        term = self._connection.server.term if streams and self._connection else None
-        view = self._view
-        if view is None or view.streaming_term != term:
-            full = self.state is CopyState.FULL
-            view = self._view = CopyView(
-                self.identity,
-                self.slot,
-                self.state,
-                self._record if full else None,
-                position(len(self.log)) if full else None,
-                position(0) if full else None,
-                term,
-            )
-        return view
-
-    def stream_state(self) -> StreamState:
-        """What its acceptor sees of the writer."""
-        if self._target is None:
-            return StreamState.NONE
-        if self._hung_up_on:
-            return StreamState.CLOSED
-        followed_seconds = self.world.now - self._followed_at
-        if self.world.now - self._heard_at >= silence_limit_seconds(followed_seconds):
-            return StreamState.SILENT
-        return StreamState.STREAMING
-
-    @property
-    def record(self) -> CopyRecord:
-        """What it keeps beside the log, while it is full."""
-        assert self._record is not None
-        return self._record
-
-    def become(self, promise: Promise, history: TermHistory, log: list[int]) -> None:
-        """For a scenario: this is what the disk holds."""
-        self.log = list(log)
-        self.promised = promise.term
-        self._changed(replace(self.record, promise=promise, history=history))
-
-    def strand(self, term: int) -> None:
-        """For a scenario: it promised to an attempt that is no more."""
-        self.hang_up()
-        self.promised = Term(term)
-        promise = Promise(self.promised, AttemptId("lost"))
-        self._changed(replace(self.record, promise=promise))
-
-    @property
-    def _newest_adopted(self) -> Term:
-        return self.record.history.last.term
-
     @property
     def serves(self) -> bool:
         """Whether anybody may read here at all."""
         return self.up and self.state is CopyState.FULL
 
-    def _changed(self, record: CopyRecord | None = None) -> None:
-        if record is not None:
-            self._record = record
-        self._view = None
+    @property
+    def _newest_adopted(self) -> Term:
+        return self.record.history.last.term
 
     # -- asks ------------------------------------------------------------------------------
 
@@ -192,7 +115,7 @@ class StoragePod:
                 self.sync()
             elif isinstance(step, PersistPromise):
                 self._promise_before = self.record.promise
-                self._changed(replace(self.record, promise=step.promise))
+                self.changed(replace(self.record, promise=step.promise))
                 self.world.note(self.host, "promises", step.promise)
             elif isinstance(step, AnswerPosition):
                 answer = CopyAnswer(True, self.view())
@@ -239,9 +162,9 @@ class StoragePod:
                 self.crash()
                 return
             if isinstance(step, TruncateLog):
-                self._truncate(offset(step.lsn))
+                self.truncate(offset(step.lsn))
             elif isinstance(step, PersistHistory):
-                self._changed(
+                self.changed(
                     replace(
                         self.record,
                         history=step.history,
@@ -249,24 +172,13 @@ class StoragePod:
                         members=step.members,
                     )
                 )
-                self._check_log_term()
+                self.check_log_term()
             elif isinstance(step, Follow):
                 self._prefix_end = offset(step.start_lsn)
                 self._target = (asker, server)
                 self._heard_at = self._followed_at = self.world.now
                 self._hung_up_on = False
         self.world.note(self.host, "adopts", asked.history)
-
-    def _truncate(self, end: int) -> None:
-        self.world.note(self.host, "cuts its log at", end)
-        if end < self.pages:
-            raise Violated(
-                f"I2: the page store of {self.identity} applied {self.pages} bytes,"
-                f" and its log is cut at {end}"
-            )
-        self.log = self.log[:end]
-        self._changed()
-        self.world.check_kept(f"{self.identity} cut its log at {end}")
 
     def on_status(self, asker: Instance | StoragePod) -> None:
         """``GET status``."""
@@ -312,8 +224,8 @@ class StoragePod:
         elif self._target is None:
             return
         elif self._connection is None:
-            self._connect(*self._target)
-        elif not self._hears():
+            self.connect(*self._target)
+        elif not self.hears():
             return
         else:
             self._pull(drawn)
@@ -330,100 +242,6 @@ class StoragePod:
             self.report()
         if drawn > 0.6:
             self.tell_position()
-
-    def _connect(self, instance: Instance, server: Server) -> None:
-        network = self.world.network
-        if not network.both_ways(self.host, instance.host):
-            return
-        self._heard_at = self.world.now
-        self._hung_up_on = not server.runs
-        begin = position(len(self.log))
-        term = self.record.history.last_term_before(begin) or Term(1)
-        self._connection = server.accept(self, self.identity, len(self.log), term)
-
-    def _hears(self) -> bool:
-        """Whether the connection lives; takes note when the writer ended it."""
-        connection = self._connection
-        assert connection is not None
-        if not self.world.network.both_ways(self.host, connection.server.host):
-            return False
-        self._heard_at = self.world.now
-        if connection.closed_there:
-            self._connection = None
-            self.unsynced = []
-            self._hung_up_on = True
-            return False
-        return True
-
-    def receive(self) -> None:
-        """Some bytes arrive."""
-        connection = self._connection
-        assert connection is not None
-        server = connection.server
-        if "stream survives promise" not in self.world.flaws and not may_take_log(
-            self.view(), server.term
-        ):
-            return
-        have = len(self.log) + len(self.unsynced)
-        data = server.log[have : have + 1 + int(self.world.chance.random() * 6)]
-        if data:
-            if server.term < self.promised:
-                raise Violated(
-                    f"I3: {self.identity} promised term {self.promised} and takes log of term"
-                    f" {server.term}"
-                )
-            self.unsynced += data
-
-    def sync(self) -> None:
-        """One fsync of all that was received."""
-        if self.unsynced:
-            self.log += self.unsynced
-            self.unsynced = []
-            self._changed()
-            self._check_log_term()
-
-    def _check_log_term(self) -> None:
-        """Rule 2: the term of a log is that of its last durable byte."""
-        end = len(self.log)
-        believed = self.record.history.last_term_before(position(end))
-        written = self.world.ledger.writer_of[self.log[-1]]
-        if believed != written:
-            raise Violated(
-                f"H5/H15: {self.identity} takes byte {end - 1} for term {believed}'s,"
-                f" but term {written} wrote it"
-            )
-
-    def report(self) -> None:
-        """Rule 1: tell the writer what is durable here, if it may be told anything."""
-        connection = self._connection
-        if connection is None or connection.closed_there:
-            return
-        view = self.view()
-        if "reports before sync" in self.world.flaws:
-            view = replace(view, scl=position(len(self.log) + len(self.unsynced)))
-        received = position(len(self.log) + len(self.unsynced))
-        lsn = reportable_lsn(view, connection.server.term, position(self._prefix_end), received)
-        if lsn is not None and (not connection.reports or connection.reports[-1] != lsn):
-            connection.reports.append(lsn)
-
-    def hang_up(self) -> None:
-        """The acceptor is stopped; the server learns it later, or never."""
-        if self._connection is not None:
-            self._connection.closed_here = True
-        self._connection = None
-        self._target = None
-        self._hung_up_on = False
-
-    def lose_connection(self, *, server_learns: bool) -> None:
-        """The network ends the connection; the acceptor will connect again."""
-        connection = self._connection
-        if connection is None:
-            return
-        connection.closed_here = True
-        self._connection = None
-        self.unsynced = []
-        if server_learns:
-            connection.server.hang_up(connection)
 
     # -- hub, mesh and gate ----------------------------------------------------------------
 
@@ -467,7 +285,7 @@ class StoragePod:
         record = self.record
         known = merge_known(record.known_vdl, heard, self.view().log_term)
         if known != record.known_vdl:
-            self._changed(replace(record, known_vdl=known))
+            self.changed(replace(record, known_vdl=known))
         if self.world.chance.random() < 0.2:
             self._saved_vdl = known
         self.serve()
@@ -505,7 +323,7 @@ class StoragePod:
         before = self._promise_before
         if "promise not fsynced" in self.world.flaws and before.term >= self._newest_adopted:
             promise = before
-        self._changed(replace(self.record, known_vdl=self._saved_vdl, promise=promise))
+        self.changed(replace(self.record, known_vdl=self._saved_vdl, promise=promise))
 
     def start(self) -> None:
         """The process comes back and reads its disk."""

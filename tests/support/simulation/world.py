@@ -18,8 +18,9 @@ from aurora_operator.core.birth import FORMAT_PROMISE
 from aurora_operator.core.copy import CopyState, Promise
 from aurora_operator.core.lsn import Term
 from support.copies import record, vdl
+from support.simulation.attempt import Role
 from support.simulation.faults import Faults
-from support.simulation.instance import Instance, Role
+from support.simulation.instance import Instance
 from support.simulation.ledger import Ledger, Violated
 from support.simulation.network import OPERATOR, Network
 from support.simulation.server import Server
@@ -167,11 +168,9 @@ class World:
             self.network.send(OPERATOR, instance.host, instance.on_wish, wish)
 
     def _operate_well(self) -> None:
-        """No writer: a replica is asked to open, or else an ended writer to restart, unless the
-        instances have to find out by themselves.
+        """No writer: a replica is asked to open, or else an ended writer to restart.
 
-        A writer that has too few copies, because others are bound to an attempt that died, is
-        asked to step down (design: taken in by a switchover).
+        Without an operator the instances find out by themselves.
         """
         if any(one.role is Role.OPENING for one in self.instances):
             return
@@ -182,11 +181,6 @@ class World:
             replicas = [one for one in self.instances if one.role is Role.REPLICA]
             asked = self.chance.choice(replicas or self.instances)
             asked.on_wish("open" if replicas else "restart")
-        elif writer.attempt is not None:
-            own = writer.attempt.promise
-            promises = [p.record.promise for p in self.pods if p.state is CopyState.FULL]
-            if sum(given == own or given.term < own.term for given in promises) < 4:
-                writer.on_wish("hand over")
 
     def writer(self) -> Instance | None:
         """The open writer of the highest term, if any."""

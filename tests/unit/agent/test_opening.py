@@ -154,7 +154,7 @@ async def test_rule_12_an_attempt_ends_when_three_members_promised_higher(
     step = "mark" if waits_for == "the tail" else "adopt shop-storage-5"
     await until("it waits", lambda: step in one.process.steps, lambda: one.process.steps)
     supersede(volume.pods[:3], term=9)
-    with pytest.raises(OpeningFailed, match="three members promised"):
+    with pytest.raises(OpeningFailed, match="3 members promised"):
         await asyncio.wait_for(attempt, 10)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aurora_operator.core import isolation
+from aurora_operator.core.copy import CopyState, CopyView
 from aurora_operator.core.isolation import (
     AWAKE_NS,
     HOLD_NS,
@@ -20,11 +21,13 @@ from aurora_operator.core.isolation import (
     Shut,
     StandDown,
     judge_isolation,
+    out_of_reach,
     stamp_of,
     superseded,
 )
 from aurora_operator.core.lsn import Term
 from aurora_operator.core.quorum import AURORA_QUORUM
+from support.copies import STRANGER, full, members, promise, without_say
 
 TERM = Term(7)
 NOW = 1_000_000 * isolation.MILLISECOND_NS
@@ -125,3 +128,52 @@ def test_the_guard_goes_by_the_same_numbers() -> None:
     numbers = dict(re.findall(r"#define (\w+_NS) \((\d+) \* MILLISECOND_NS\)", source))
     assert int(numbers["FRESH_NS"]) * isolation.MILLISECOND_NS == HOLD_NS
     assert int(numbers["LOST_NS"]) * isolation.MILLISECOND_NS == LOST_NS
+
+
+BOUND_HIGHER, BOUND_BESIDE = promise(9), promise(7, "another")
+LOST = CopyState.BLANK
+
+
+@pytest.mark.parametrize(
+    ("copies", "over"),
+    [
+        pytest.param([full(0, promised=BOUND_HIGHER)], False, id="one-bound"),
+        pytest.param(
+            [full(0, promised=BOUND_HIGHER), full(1, promised=BOUND_BESIDE)], False, id="two-bound"
+        ),
+        pytest.param(
+            [full(0, promised=BOUND_HIGHER), full(1, promised=BOUND_BESIDE), without_say(LOST, 2)],
+            True,
+            id="two-bound-and-one-lost",
+        ),
+        pytest.param(
+            [full(0, promised=BOUND_BESIDE), without_say(LOST, 1), without_say(LOST, 2)],
+            True,
+            id="one-bound-beside-and-two-lost",
+        ),
+        pytest.param(
+            [full(0, promised=BOUND_HIGHER), *(without_say(LOST, slot) for slot in (1, 2, 3))],
+            False,
+            id="three-lost-the-next-term-could-not-open-either",
+        ),
+        pytest.param([without_say(LOST, 0), without_say(LOST, 1)], False, id="two-lost"),
+        pytest.param(
+            [full(0, promised=5), full(1, promised=6), without_say(LOST, 2)],
+            False,
+            id="older-promises-will-follow",
+        ),
+        pytest.param(
+            [
+                full(0, promised=BOUND_HIGHER),
+                full(1, promised=BOUND_HIGHER, identity=STRANGER),
+                without_say(LOST, 2),
+            ],
+            False,
+            id="a-stranger-does-not-count",
+        ),
+    ],
+)
+def test_rule_12_copies_out_of_reach_end_a_writer(copies: list[CopyView], over: bool) -> None:
+    """H11: fewer than three that promised higher may still be one too many."""
+    verdict = out_of_reach(promise(7), members(), copies, AURORA_QUORUM)
+    assert isinstance(verdict, StandDown) is over

@@ -255,7 +255,7 @@ class Instance:
         try:
             serving = self.switchovers.serve(opened.following, time.monotonic())
             await self._while_server_runs(serving)
-            sentence = f"three members promised a term above {term}: standing down"
+            sentence = f"{opened.following.why_over}: standing down"
             log.warning("standing down", term=term, reason=sentence)
             self._say(InstanceRole.STARTING, sentence)
         except ServerEnded as error:

@@ -227,7 +227,7 @@ class _Attempt:
             await asyncio.wait({working, lost}, return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 return working.result()
-            raise OpeningFailed(f"three members promised a term above {self._promise.term}")
+            raise OpeningFailed(self._following.why_over)
         finally:
             for task in (working, lost):
                 task.cancel()

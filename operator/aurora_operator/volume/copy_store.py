@@ -8,7 +8,6 @@ not there, the copy is FAILED: it says so, for good, and has no vote (I5).
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,6 +33,7 @@ from aurora_operator.core.copy import (
     TruncateLog,
     Vdl,
     decide_adoption,
+    decide_members,
     decide_promise,
     may_take_log,
     reportable_lsn,
@@ -41,11 +41,13 @@ from aurora_operator.core.copy import (
 from aurora_operator.core.gate import ServePoint, candidate_serve_point, serve_point
 from aurora_operator.core.history import TermHistory
 from aurora_operator.core.lsn import LOG_START, SEGMENT_BYTES, Lsn, Term
-from aurora_operator.core.names import Identity, Slot
+from aurora_operator.core.members import MemberList
+from aurora_operator.core.names import Identity, Slot, VolumeId
 from aurora_operator.core.scrub import Damage
 from aurora_operator.core.vdl import merge_known
 from aurora_operator.core.verdicts import Refuse
 from aurora_operator.volume.behind import Behind
+from aurora_operator.volume.blank_disk import FAILED_NAME, LOG_DIRECTORY, BlankDisk
 from aurora_operator.volume.errors import (
     LogDamaged,
     LogRefused,
@@ -58,18 +60,15 @@ from aurora_operator.volume.errors import (
 from aurora_operator.volume.files import Files, write_atomically
 from aurora_operator.volume.log_store import LogStore
 from aurora_operator.volume.strain import Strain
-from aurora_operator.volume.term_file import read_record, write_record
+from aurora_operator.volume.term_file import read_record, why_foreign, write_record
 
 logger = structlog.get_logger(__name__)
 
-LOG_DIRECTORY: Final = "log"
 BEHIND_SECONDS: Final = 3.0
 """A copy that stays behind for so long sends its readers to another one."""
-FAILED_NAME: Final = "failed"
-"""Says that the copy failed, and why; it outlives a restart, a failed fsync does not."""
 
 
-class CopyStore:
+class CopyStore(BlankDisk):
     """A copy on its disk. Made by ``open``, which never raises for a damaged one."""
 
     def __init__(
@@ -78,6 +77,8 @@ class CopyStore:
         self._directory = directory
         self._identity = identity
         self._slot = slot
+        self._volume_id: VolumeId | None = None
+        self._fill_history = FORMAT_HISTORY
         self._files = files
         self._segment_bytes = segment_bytes
         self._state = CopyState.BLANK
@@ -97,11 +98,16 @@ class CopyStore:
         identity: Identity,
         slot: Slot,
         *,
+        volume_id: VolumeId | None = None,
         files: Files | None = None,
         segment_bytes: int = SEGMENT_BYTES,
     ) -> CopyStore:
-        """Read what is there: a full copy, a blank one, or a failed one that says why."""
+        """Read what is there: a full copy, a blank one, or a failed one that says why.
+
+        A disk that holds a copy keeps the identity of its record; ``identity`` is a blank one's.
+        """
         store = cls(directory, identity, slot, files or Files(), segment_bytes)
+        store._volume_id = volume_id
         try:
             store._open()
         except StorageError as error:
@@ -147,7 +153,8 @@ class CopyStore:
         steps = decide_promise(self.view(), asked)
         if isinstance(steps, Refuse):
             return steps
-        try:
+
+        def take() -> None:
             for step in steps:
                 match step:
                     case CloseStream():
@@ -159,46 +166,41 @@ class CopyStore:
                         self._save(replace(self._full_record(), promise=promise, scl_floor=scl))
                     case AnswerPosition():
                         self._changed()
-        except NotWritten as error:
-            return Refuse(str(error))
-        except StorageError as error:
-            self._fail(error)
-            return Refuse(self._sentence)
-        return None
+
+        return self._refused(take)
 
     def adopt(self, asked: Adoption) -> Follow | Refuse:
         """Rule 5: cut to the common prefix, take the history, both durable, then follow."""
         steps = decide_adoption(self.view(), asked)
         if isinstance(steps, Refuse):
             return steps
-        follow: Follow | None = None
-        try:
-            for step in steps:
+        *cuts, follow = steps
+        assert isinstance(follow, Follow)
+
+        def take() -> None:
+            for step in cuts:
                 match step:
                     case LowerFloor(lsn):
                         self._save(replace(self._full_record(), scl_floor=lsn))
                     case TruncateLog(lsn):
                         self._open_log().truncate(lsn)
-                    case PersistHistory(history, first_record_end, members):
-                        self._save(
-                            replace(
-                                self._full_record(),
-                                history=history,
-                                first_record_end=first_record_end,
-                                members=members,
-                            )
-                        )
-                    case Follow():
-                        follow = step
-        except NotWritten as error:
-            return Refuse(str(error))
-        except StorageError as error:
-            self._fail(error)
-            return Refuse(self._sentence)
-        assert follow is not None
+                    case PersistHistory(history, end, members):
+                        kept = replace(self._full_record(), history=history, first_record_end=end)
+                        self._save(replace(kept, members=members))
+
+        refusal = self._refused(take)
+        if refusal is not None:
+            return refusal
         self._prefix_end = follow.start_lsn
         self._changed()
         return follow
+
+    def store_members(self, writer: Promise, asked: MemberList) -> Refuse | None:
+        """Rule 8: keep the member list that the holder of the promise changed; ``None``: kept."""
+        members = decide_members(self.view(), writer, asked)
+        if isinstance(members, Refuse):
+            return members
+        return self._refused(lambda: self._save(replace(self._full_record(), members=members)))
 
     # -- rule 1: log in --------------------------------------------------------------------
 
@@ -207,8 +209,8 @@ class CopyStore:
         return self._open_log().durable_end
 
     def history(self) -> TermHistory:
-        """The history of the own log; while it is being filled, that of a formatted volume."""
-        return FORMAT_HISTORY if self._record is None else self._record.history
+        """The history of the own log; while it is being filled, the one it was given."""
+        return self._fill_history if self._record is None else self._record.history
 
     def append(self, lsn: Lsn, data: bytes, term: Term) -> None:
         """Take log bytes of ``term``; they count after ``sync`` only.
@@ -243,7 +245,8 @@ class CopyStore:
         self._guarded(log.sync)
         self.strain.note_sync(time.monotonic() - began)
         record = self._record
-        if record is not None and self._rolled(record.scl_floor, log.durable_end):
+        size = self._segment_bytes
+        if record is not None and record.scl_floor // size != log.durable_end // size:
             self._save_lazily(replace(record, scl_floor=log.durable_end))
         if log.durable_end != before:
             self._changed()
@@ -356,45 +359,6 @@ class CopyStore:
         """Damage that no peer repaired: the copy is FAILED and has to be filled anew (I5)."""
         self._fail(LogDamaged(sentence))
 
-    # -- rule 13: birth --------------------------------------------------------------------
-
-    def begin_fill(self) -> None:
-        """Start from nothing: whatever an unfinished birth left is removed.
-
-        The record is written last, so a crash on the way leaves a blank copy.
-        """
-        if self._record is not None:
-            raise LogRefused(f"{self._identity} has a record; a copy that was full is not re-begun")
-        if self._log is not None:
-            self._log.close()
-        self._remove_log()
-        try:
-            self._log = LogStore.open(
-                self._directory / LOG_DIRECTORY,
-                files=self._files,
-                segment_bytes=self._segment_bytes,
-                salt=self._identity.encode(),
-            )
-        except StorageError as error:
-            self._fail(error)
-            raise
-        self._state = CopyState.FILLING
-        self._sentence = "being filled"
-        self._changed()
-
-    def complete_birth(self, record: CopyRecord) -> None:
-        """The copy is full: its whole log is durable, now its record is."""
-        log = self._open_log()
-        if self._state is not CopyState.FILLING or log.end != record.scl_floor:
-            raise LogRefused(
-                f"{self._identity} is {self._state} with log up to {log.end}, not filled up to"
-                f" {record.scl_floor}"
-            )
-        self._guarded(log.sync)
-        self._guarded(lambda: self._save(record))
-        self._become_full(record, log)
-        self._changed()
-
     def close(self) -> None:
         """Close the files."""
         if self._log is not None:
@@ -410,33 +374,29 @@ class CopyStore:
         record = self._record = self._saved = read_record(self._directory)
         if record is None:
             return
-        if record.identity != self._identity or record.slot != self._slot:
-            raise RecordDamaged(
-                f"the disk of slot {self._slot} should be {self._identity}, but holds"
-                f" {record.identity} of slot {record.slot}; nothing was touched, check the claims"
-            )
-        log = self._log = LogStore.open(
+        self._identity = record.identity
+        if foreign := why_foreign(record, self._slot, self._volume_id):
+            raise RecordDamaged(foreign)
+        log = self._read_log(floor=record.scl_floor)
+        log.check_terms(record.history)
+        self._become_full(record, log)
+
+    def _read_log(self, *, begin: Lsn = LOG_START, floor: Lsn = LOG_START) -> LogStore:
+        self._log = LogStore.open(
             self._directory / LOG_DIRECTORY,
-            floor=record.scl_floor,
+            begin=begin,
+            floor=floor,
             files=self._files,
             segment_bytes=self._segment_bytes,
             salt=self._identity.encode(),
         )
-        log.check_terms(record.history)
-        self._become_full(record, log)
+        return self._log
 
     def _become_full(self, record: CopyRecord, log: LogStore) -> None:
         self._record = record
         self._state = CopyState.FULL
         self._prefix_end = log.durable_end
         self._sentence = "full"
-
-    def _remove_log(self) -> None:
-        directory = self._directory / LOG_DIRECTORY
-        if directory.exists():
-            shutil.rmtree(directory)
-        (self._directory / FAILED_NAME).unlink(missing_ok=True)
-        self._files.sync_directory(self._directory)
 
     def _save(self, record: CopyRecord) -> None:
         write_record(self._files, self._directory, record)
@@ -449,8 +409,16 @@ class CopyStore:
         except NotWritten as error:
             logger.warning("record not saved; saved with the next change", reason=str(error))
 
-    def _rolled(self, floor: Lsn, end: Lsn) -> bool:
-        return int(floor) // self._segment_bytes != int(end) // self._segment_bytes
+    def _refused(self, act: Callable[[], object]) -> Refuse | None:
+        """Do something that was asked for; ``None``: done. What the disk refuses is refused."""
+        try:
+            act()
+        except NotWritten as error:
+            return Refuse(str(error))
+        except StorageError as error:
+            self._fail(error)
+            return Refuse(self._sentence)
+        return None
 
     def _guarded(self, act: Callable[[], object]) -> None:
         """Do something with the storage; if that breaks the copy, it is failed from now on."""

@@ -9,10 +9,11 @@ import pytest
 import structlog
 
 from aurora_operator.agent.instance import (
-    following,
+    attendant,
     isolation,
     lifecycle,
     opening,
+    replacing,
     replica,
     restart,
     switchover,
@@ -26,11 +27,11 @@ from support.small_volume import SmallVolume
 SHORTENED = (
     (copy, "SILENT_SECONDS", 0.0),
     (copy, "HOLD_SECONDS", 0.0),
-    (following, "BEAT_SECONDS", 0.01),
-    (following, "_ATTEND_SECONDS", 0.02),
-    (following, "_RETRY_SECONDS", 0.005),
-    (following, "_SILENT_SECONDS", 0.3),
-    (following, "_RENEW_NS", 5_000_000),
+    (attendant, "BEAT_SECONDS", 0.01),
+    (attendant, "_ATTEND_SECONDS", 0.02),
+    (attendant, "_RETRY_SECONDS", 0.005),
+    (attendant, "_SILENT_SECONDS", 0.3),
+    (attendant, "_RENEW_NS", 5_000_000),
     (core_isolation, "HOLD_NS", 50_000_000),
     (core_isolation, "LOST_NS", 100_000_000),
     (core_isolation, "AWAKE_NS", 20_000_000),
@@ -41,6 +42,8 @@ SHORTENED = (
     (opening, "_PREVOTE_PAUSE_SECONDS", 0.005),
     (opening, "_CATCH_UP_SECONDS", 0.3),
     (opening, "_OPEN_SECONDS", 0.3),
+    (replacing, "_BUSY_SECONDS", 0.005),
+    (replacing, "_CALM_SECONDS", 0.02),
     (replica, "_PERIOD_SECONDS", 0.002),
     (replica, "_SHUT_PERIOD_SECONDS", 0.002),
     (restart, "_LOOK_SECONDS", 0.01),

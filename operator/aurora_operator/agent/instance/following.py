@@ -11,34 +11,27 @@ beats, and what they promised, decides whether the writer may go on serving (rul
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
-import aiohttp
 import structlog
-from pydantic import ValidationError
 
-from aurora_operator.agent.client import AgentAddress, AgentUnreachable
+from aurora_operator.agent.instance.attendant import Attendant
 from aurora_operator.agent.tier import StorageTier
-from aurora_operator.api.convert import (
-    adoption_to_ask,
-    position_from_hub,
-    promise_to_ask,
-    view_from_status,
-)
 from aurora_operator.api.messages import (
     CopyFollowing,
     DurablePoint,
     HubBeat,
-    HubPosition,
     WriterAddress,
 )
 from aurora_operator.core.copy import CopyView, Position, Promise
-from aurora_operator.core.following import AskAdopt, AskPromise, Leave, WriterFacts, next_for_copy
-from aurora_operator.core.isolation import NEVER_NS, Heard, out_of_reach, superseded
-from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.core.following import (
+    WriterFacts,
+)
+from aurora_operator.core.isolation import Heard, out_of_reach, superseded
+from aurora_operator.core.lsn import Lsn
 from aurora_operator.core.members import MemberList
 from aurora_operator.core.names import Identity, InstanceName, Slot
 from aurora_operator.core.opening import Opened
@@ -47,15 +40,6 @@ from aurora_operator.volume.hub import Hub
 
 log = structlog.get_logger()
 
-BEAT_SECONDS: Final = 0.1
-NEVER: Final = float("inf")
-_COALESCE_SECONDS: Final = 0.001
-_ATTEND_SECONDS: Final = 2.0
-_RETRY_SECONDS: Final = 0.1
-_SEND_SECONDS: Final = 5.0
-_SILENT_SECONDS: Final = 3.0
-_RENEW_NS: Final = 20_000_000
-"""Answers that follow each other more closely than this do not make the stamp younger."""
 _STRANDED_SECONDS: Final = 10.0
 """So long a copy may belong to another attempt before it is worth a person's attention."""
 
@@ -84,8 +68,10 @@ class Following:
         self._consents = False
         self._opened = False
         self._changed = asyncio.Condition()
+        self._counting = frozenset(members.identities)
+        self._guests: dict[Slot, Identity] = {}
         self._attendants = [
-            Attendant(self, slot, agent, members.identities[slot])
+            Attendant(self, slot, agent, members.identity_in(slot))
             for slot, agent in tier.agents.items()
         ]
         self._tasks: list[asyncio.Task[None]] = []
@@ -113,7 +99,46 @@ class Following:
         for attendant in self._attendants:
             if attendant.position is not None:
                 self.hub.hear(attendant.position)
-            attendant.poke(known.get(attendant.identity))
+            identity = attendant.identity
+            attendant.poke(None if identity is None else known.get(identity))
+
+    def change_members(self, members: MemberList) -> None:
+        """Rule 8: have every member keep this list; who counts does not change by that."""
+        assert self.facts is not None
+        self.members = members
+        self.facts = replace(self.facts, members=members)
+        for attendant in self._attendants:
+            guest = self._guests.get(attendant.slot)
+            attendant.belong_to(members.identity_in(attendant.slot) or guest)
+
+    def welcome(self, slot: Slot, guest: Identity) -> None:
+        """Rule 8: a filled copy follows this writer, and counts for nothing yet."""
+        assert self.facts is not None
+        self.facts = replace(self.facts, guest=guest)
+        self._guests = {slot: guest}
+        for attendant in self._attendants:
+            if attendant.slot == slot:
+                attendant.belong_to(guest)
+
+    def count_only(self, identities: Sequence[Identity]) -> None:
+        """Rule 8: these members count from now on, for the VDL and for everything else."""
+        self._counting = frozenset(identities)
+        if self.hub is None:
+            return
+        self.hub.count_only(self.members.restricted_to(identities))
+        for attendant in self._attendants:
+            if attendant.position is not None:
+                self.hub.hear(attendant.position)
+            attendant.poke()
+
+    def counts(self, identity: Identity | None) -> bool:
+        """Whether it is one of those whom commits wait for."""
+        return identity in self._counting
+
+    @property
+    def returned_with_less(self) -> frozenset[Slot]:
+        """Slots whose copy lost what this writer remembers of it (H17)."""
+        return frozenset(a.slot for a in self._attendants if a.lost_memory)
 
     async def wait_open(self, must_hold: Lsn) -> Opened:
         """Rule 6: wait until four copies hold the term up to ``must_hold`` (I4)."""
@@ -147,7 +172,7 @@ class Following:
 
     def notice(self) -> None:
         """A member was heard of: clients may be served on, or this writer is over (rule 12)."""
-        promised = (a.promised_term for a in self._attendants)
+        promised = (heard.promised_term for heard in self.heard())
         copies = (a.seen for a in self._attendants if a.seen is not None)
         over = superseded(self.promise.term, promised, AURORA_QUORUM) or out_of_reach(
             self.promise, self.members, copies, AURORA_QUORUM
@@ -160,7 +185,8 @@ class Following:
 
     def heard(self) -> tuple[Heard, ...]:
         """What rule 12 is judged by, one for each member of the own list."""
-        return tuple(Heard(a.promised_term, a.asked_ns) for a in self._attendants)
+        members = [a for a in self._attendants if self.counts(a.identity)]
+        return tuple(Heard(a.promised_term, a.asked_ns) for a in members)
 
     def members_heard(self, within_seconds: float) -> int:
         """How many members of the own term answered what they were asked so recently."""
@@ -222,201 +248,3 @@ class Following:
     def describe(self) -> tuple[CopyFollowing, ...]:
         """How each copy follows, for the status."""
         return tuple(attendant.describe() for attendant in self._attendants)
-
-
-class Attendant:
-    """Serves one member."""
-
-    def __init__(
-        self, following: Following, slot: Slot, agent: AgentAddress, identity: Identity
-    ) -> None:
-        self.agent = agent
-        self.identity = identity
-        self.position: Position | None = None
-        self.promised_term = Term(0)
-        """The highest promise heard of; a promise is never taken back."""
-        self.asked_ns = NEVER_NS
-        """When the beat was sent that it last answered as a copy of the own term."""
-        self.seen: CopyView | None = None
-        """The copy as it last described itself."""
-        self.stranded_at = NEVER
-        """Since when it is reachable, full, and bound to another attempt."""
-        self.has_prompt_readers = False
-        self.beat_due = asyncio.Event()
-        self._following = following
-        self._slot = slot
-        self._known: CopyView | None = None
-        self._poked = asyncio.Event()
-        self._connected = False
-        self._streaming = False
-        self._sentence = "not heard of yet"
-
-    def poke(self, known: CopyView | None = None) -> None:
-        """Look at this member now; ``known`` is its state if it just told it."""
-        self._known = known
-        self._poked.set()
-
-    def describe(self) -> CopyFollowing:
-        """For the status."""
-        return CopyFollowing(
-            slot=self._slot,
-            identity=self.identity,
-            reachable=self._connected,
-            streaming=self._connected and self._streaming,
-            promised_term=self.promised_term or None,
-            scl=None if self.position is None else self.position.scl,
-            sentence=self._sentence,
-        )
-
-    # --- the hub -----------------------------------------------------------------------------
-
-    async def keep_connected(self) -> None:
-        """Hold the hub connection, for as long as this writer lives."""
-        while True:
-            try:
-                socket = await self._following.tier.client.connect_hub(self.agent)
-                async with socket:
-                    await self._talk(socket)
-            except (AgentUnreachable, aiohttp.ClientError, OSError, TimeoutError) as error:
-                self._sentence = f"no hub connection: {error}"
-            self._connected = False
-            self._streaming = False
-            self.has_prompt_readers = False
-            await asyncio.sleep(_RETRY_SECONDS)
-
-    async def _talk(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        sender = asyncio.create_task(self._send_beats(socket), name=f"beats to {self.agent.pod}")
-        try:
-            while True:
-                async with asyncio.timeout(_SILENT_SECONDS):
-                    message = await socket.receive()
-                if message.type is not aiohttp.WSMsgType.TEXT:
-                    return
-                await self._take(HubPosition.model_validate_json(message.data))
-        except ValidationError as error:
-            log.warning("hub message malformed", pod=self.agent.pod, reason=str(error))
-        finally:
-            sender.cancel()
-            await asyncio.wait([sender])
-
-    async def _send_beats(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        """On change, at most one a millisecond, and every 100 ms; a stuck peer is hung up on."""
-        try:
-            while True:
-                sent_at = time.monotonic()
-                async with asyncio.timeout(_SEND_SECONDS):
-                    await socket.send_str(self._following.beat().model_dump_json())
-                try:
-                    async with asyncio.timeout(BEAT_SECONDS):
-                        await self.beat_due.wait()
-                    await asyncio.sleep(sent_at + _COALESCE_SECONDS - time.monotonic())
-                except TimeoutError:
-                    pass  # nothing changed: the beat is repeated, lest a lost one freeze replicas
-                self.beat_due.clear()
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            self._sentence = f"hub connection lost: {error}"
-            await socket.close()
-
-    async def _take(self, message: HubPosition) -> None:
-        position = position_from_hub(self.identity, message)
-        lost_stream = self._streaming and not message.streaming
-        first = not self._connected
-        self._connected = True
-        self._streaming = message.streaming
-        if message.has_prompt_readers != self.has_prompt_readers:
-            self.has_prompt_readers = message.has_prompt_readers
-            self._following.tell_all()
-        self._note_promise(message.promised_term)
-        self._note_answer(message)
-        if first or lost_stream:
-            self.poke()
-        if position != self.position:
-            self.position = position
-            await self._following.hear(position)
-
-    def _note_promise(self, promised: Term | None) -> None:
-        if promised is not None and promised > self.promised_term:
-            self.promised_term = promised
-            self._following.notice()
-
-    def _note_answer(self, message: HubPosition) -> None:
-        """Dated by the question: how long the answer lay on the way, or here, does not matter."""
-        if message.promised_term != self._following.promise.term or message.answers_ns is None:
-            return
-        if message.answers_ns >= self.asked_ns + _RENEW_NS:
-            self.asked_ns = message.answers_ns
-            self._following.notice()
-
-    # --- promise, adopt, leave ---------------------------------------------------------------
-
-    async def keep_following(self) -> None:
-        """Ask for the next thing, again and again; promptly while it is not streaming."""
-        while True:
-            pause_seconds = _ATTEND_SECONDS
-            if (facts := self._following.facts) is None:
-                await self._warm_up()
-            else:
-                try:
-                    pause_seconds = await self._attend(facts)
-                except AgentUnreachable as error:
-                    self._sentence = str(error)
-                except ValueError as error:
-                    self._sentence = f"its answer makes no sense: {error}"
-                    log.warning("copy misunderstood", pod=self.agent.pod, reason=str(error))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_seconds):
-                    await self._poked.wait()
-            self._poked.clear()
-
-    async def _warm_up(self) -> None:
-        """Before the writer's history is known: have a connection ready for the first ask."""
-        try:
-            await self._following.tier.client.fetch_storage_status(self.agent)
-        except AgentUnreachable as error:
-            self._sentence = str(error)
-
-    async def _attend(self, facts: WriterFacts) -> float:
-        """Do one thing for the copy; how long to wait before looking again."""
-        client = self._following.tier.client
-        copy, self._known = self._known, None
-        if copy is None:
-            copy = view_from_status(await client.fetch_storage_status(self.agent))
-        if copy.identity != self.identity:
-            self._sentence = f"{copy.identity} answers where {self.identity} is a member"
-            return _ATTEND_SECONDS
-        self.seen = copy
-        self._note_promise(copy.promised_term)
-        self._following.notice()
-        step = next_for_copy(facts, copy)
-        self._sentence = step.sentence
-        bound_elsewhere = (
-            copy.record is not None
-            and copy.record.promise.term >= facts.promise.term
-            and copy.record.promise != facts.promise
-        )
-        self.stranded_at = min(self.stranded_at, time.monotonic()) if bound_elsewhere else NEVER
-        if isinstance(step, Leave):
-            return _ATTEND_SECONDS
-        started = time.monotonic()
-        if isinstance(step, AskPromise):
-            ask = promise_to_ask(step.promise, self._following.writer.instance)
-            answer = await client.promise(self.agent, ask)
-        else:
-            assert isinstance(step, AskAdopt)
-            answer = await client.adopt(
-                self.agent, adoption_to_ask(step.adoption, self._following.writer)
-            )
-        log.info(
-            "copy asked to promise" if isinstance(step, AskPromise) else "copy asked to adopt",
-            pod=self.agent.pod,
-            granted=answer.granted,
-            sentence=answer.sentence,
-            milliseconds=round(1000 * (time.monotonic() - started), 1),
-        )
-        self._sentence = answer.sentence
-        if not answer.granted:
-            return _ATTEND_SECONDS
-        if isinstance(step, AskPromise):
-            self._known = view_from_status(answer.status)
-            return 0.0
-        return _RETRY_SECONDS * 5

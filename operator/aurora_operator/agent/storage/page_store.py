@@ -128,7 +128,14 @@ class PageStore:
         except QuestionFailed as error:
             log.warning("pages not written out", reason=str(error))
 
-    async def take_base(self, sources: Sequence[TcpEndpoint], target: Path) -> None:
+    async def take_base(
+        self,
+        sources: Sequence[TcpEndpoint],
+        target: Path,
+        *,
+        bytes_per_second: int | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> None:
         """Copy a base into ``target``, which is empty or absent, from the first that gives one."""
         failures: list[str] = []
         for source in sources:
@@ -140,6 +147,8 @@ class PageStore:
                     tls=self._tls,
                     application_name=self._place.pod,
                     sync=True,
+                    bytes_per_second=bytes_per_second,
+                    on_progress=on_progress,
                 )
             except (ProgramFailed, OSError, TimeoutError) as error:
                 failures.append(f"{source}: {error}")

@@ -38,7 +38,7 @@ def test_storage_grows(kube: Kube, shop: Aurora) -> None:
 def test_lost_status_and_claim_never_lead_to_a_second_initdb(
     kube: Kube, make_namespace: MakeNamespace, start_traffic: StartTraffic
 ) -> None:
-    """The record is rebuilt from claims and copies; the lost copy stays lost, and no row does."""
+    """The record is rebuilt from claims and copies; the lost copy is filled from the others."""
     aurora = Aurora(kube, make_namespace("e2e-lost-status"))
     aurora.apply(replicas=0)
     before = aurora.wait_available(replicas=0)
@@ -51,11 +51,12 @@ def test_lost_status_and_claim_never_lead_to_a_second_initdb(
 
     def problem(status: Object) -> str | None:
         volume = status.get("volume") or {}
-        if not volume.get("systemIdentifier") or status.get("copiesReady") != "5/6":
+        if not volume.get("systemIdentifier") or status.get("copiesReady") != "6/6":
             return f"volume {volume}, copies {status.get('copiesReady')}"
         return None
 
-    after = aurora.wait("has its record again", problem, timeout_seconds=LIMIT_SECONDS)
+    after = aurora.wait("is whole again", problem, timeout_seconds=2 * LIMIT_SECONDS)
+    assert after["volume"]["identities"][:5] == before["volume"]["identities"][:5]
     assert after["volume"]["volumeID"] == before["volume"]["volumeID"]
     assert after["volume"]["systemIdentifier"] == before["volume"]["systemIdentifier"]
     traffic.wait_acked(time.monotonic(), timeout_seconds=10)

@@ -55,6 +55,9 @@ def instance(ordinal: int, role: Role = Role.REPLICA, **changes: Any) -> Instanc
         "vdl": Lsn(0x2000000) if role is Role.WRITER else None,
         "door_open": serving,
         "copies_streaming": SLOT_COUNT if role is Role.WRITER else 0,
+        "slots_streaming": frozenset(map(Slot, range(SLOT_COUNT)))
+        if role is Role.WRITER
+        else frozenset(),
     }
     return InstanceView(name(ordinal), role, **(facts | changes))
 
@@ -79,6 +82,7 @@ def claim(slot: int, volume: VolumeFacts = VOLUME, **changes: Any) -> ClaimView:
         "identities": volume.identities,
         "system_identifier": volume.system_identifier,
         "complete": volume.complete,
+        "version": volume.version,
         "zone": f"zone-{'abc'[slot // 2]}",
         "requested_bytes": 10 * 2**30,
     }

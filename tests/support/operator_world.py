@@ -85,6 +85,8 @@ class World:
     pods: dict[str, Manifest] = field(default_factory=dict)
     claims: dict[str, Manifest] = field(default_factory=dict)
     silent_pods: set[str] = field(default_factory=set)
+    members: MemberListText | None = None
+    """The list that the volume keeps; that of its birth while nothing was replaced."""
     formats: int = 0
     openings: list[str] = field(default_factory=list)
     hand_overs: list[str] = field(default_factory=list)
@@ -193,6 +195,29 @@ class World:
         for pod in self.pods.values():
             if labels.ORDINAL in pod["metadata"]["labels"]:
                 self._come_up(self.servers.setdefault(pod["metadata"]["uid"], Server()))
+        self._repair()
+
+    def _repair(self) -> None:
+        """The open writer fills blank copies as new ones, while four others are full (rule 9)."""
+        disks = {
+            int(name.rsplit("-", 1)[1]): self.disk_of(name)
+            for name, pod in self.pods.items()
+            if labels.SLOT in pod["metadata"]["labels"] and name not in self.silent_pods
+        }
+        full = [disk for disk in disks.values() if disk.state is CopyState.FULL]
+        if self.writer() is None or len(full) < 3:
+            return
+        for slot, disk in disks.items():
+            if disk.state is not CopyState.BLANK or full[0].birth is None:
+                continue
+            known = self.members
+            identities = list(known.identities if known else full[0].birth.identities)
+            number = known.version_number + 2 if known else 2
+            identities[slot] = disk.identity = Identity(f"s{slot}_anew{number}")
+            self.members = MemberListText(
+                version_term=Term(2), version_number=number, identities=tuple(identities)
+            )
+            disk.state, disk.birth, disk.log_term = CopyState.FULL, full[0].birth, full[0].log_term
 
     async def _run_pod(self, pod: Manifest) -> Manifest | None:
         """One step of a pod's life; ``None`` when it is over."""
@@ -332,7 +357,9 @@ class FakeAgents:
             else None,
             history=(TermStartText(term=disk.log_term, begin=LOG_START),) if disk.log_term else (),
             scl=LOG_START if full else None,
-            members=MemberListText(
+            members=self.world.members
+            if full and self.world.members
+            else MemberListText(
                 version_term=Term(1), version_number=0, identities=tuple(identities)
             )
             if identities
@@ -366,9 +393,14 @@ class FakeAgents:
         )
 
     def _followers(self) -> tuple[CopyFollowing, ...]:
+        slots = {
+            int(name.rsplit("-", 1)[1]): self.world.disk_of(name)
+            for name, pod in self.world.pods.items()
+            if labels.SLOT in pod["metadata"]["labels"] and name not in self.world.silent_pods
+        }
         return tuple(
-            CopyFollowing(slot=Slot(slot), reachable=True, streaming=True)
-            for slot in range(len(self.world.reachable_disks()))
+            CopyFollowing(slot=Slot(slot), reachable=True, streaming=disk.state is CopyState.FULL)
+            for slot, disk in slots.items()
         )
 
     async def format(self, agent: AgentAddress, ask: FormatAsk) -> StorageAnswer:
@@ -399,7 +431,8 @@ class FakeAgents:
         self._check(agent)
         world, server = self.world, self.world.server_of(agent.pod)
         full = [disk for disk in world.reachable_disks() if disk.state is CopyState.FULL]
-        if len(full) >= 4 and server.role is InstanceRole.REPLICA:
+        enough = 3 if len(ask.lost) == 3 else 4
+        if len(full) >= enough and server.role is InstanceRole.REPLICA:
             term = Term(max(disk.promised or disk.log_term or 1 for disk in full) + 1)
             for other in world.servers.values():
                 if other.role is InstanceRole.WRITER:

@@ -22,7 +22,6 @@ from aurora_operator.agent.instance.lifecycle import Instance
 from aurora_operator.agent.instance.machine import Machine
 from aurora_operator.agent.instance.mark import MarkFile
 from aurora_operator.agent.instance.opening import Candidate
-from aurora_operator.agent.place import Place
 from aurora_operator.api.messages import InstanceRole, InstanceStatus, WriterAddress
 from aurora_operator.core.copy import Promise
 from aurora_operator.core.gate import judge_uncapped
@@ -34,7 +33,7 @@ from aurora_operator.core.verdicts import Proceed
 from aurora_operator.engines.postgresql.endpoint import TcpEndpoint
 from aurora_operator.engines.postgresql.queries import QuestionFailed, ReplayFacts, WriterFacts
 from support.copies import IDENTITIES, history, promise
-from support.small_volume import Killed, Process, SmallPod, SmallVolume
+from support.small_volume import Killed, Process, SmallPod, SmallVolume, small_place
 
 FIRST_RECORD_BYTES: Final = 24
 TAIL_BYTES: Final = 50
@@ -75,6 +74,9 @@ class SmallMachine:
         self.stamps_ns: list[int] = []
         self.history: TermHistory = history((1, 0))
         self.end = Lsn(0)
+        self.slots: set[Identity] = set()
+        self.in_force: tuple[Identity, ...] = ()
+        """Whom commits wait for."""
         self._volume = volume
         self._data = directory / "data"
         self._process = process
@@ -187,9 +189,24 @@ class SmallMachine:
     async def writer_facts(self) -> WriterFacts:
         return WriterFacts(self.history, self.end)
 
-    async def prepare_promotion(self, _identities: Sequence[Identity]) -> None:
+    async def prepare_promotion(self, identities: Sequence[Identity]) -> None:
         self._process.check()
         await asyncio.sleep(0)
+        is_change = self.in_force != tuple(identities) and not self._in_recovery
+        self.slots, self.in_force = set(identities), tuple(identities)
+        if is_change:
+            self._process.did("put in")
+
+    async def take_out(self, identities: Sequence[Identity]) -> None:
+        self._process.check()
+        self.slots, self.in_force = set(identities), tuple(identities)
+        self._process.did("taken out")
+
+    async def welcome(self, guest: Identity) -> Lsn:
+        self._process.check()
+        self.slots.add(guest)
+        self._process.did("welcomed")
+        return self.end
 
     async def forget_promotion(self) -> None:
         self._process.check()
@@ -298,18 +315,7 @@ class SmallInstance:
         self.process = Process(kill_after)
         self.machine = SmallMachine(volume, pod, directory, self.process)
         self.marks = SmallMarks(directory / "mark.json", self.process)
-        self.place = Place(
-            pod=pod,
-            namespace="test",
-            pod_uid=f"uid-{number}",
-            pod_ip="192.0.2.1",
-            boot_id="boot",
-            config_file=directory,
-            tls=directory,
-            master=directory,
-            disk=directory,
-            run=directory,
-        )
+        self.place = small_place(pod, directory)
         tier = volume.tier_for(self.process)
         machine = cast("Machine", self.machine)
         self.candidate = Candidate(
@@ -391,7 +397,9 @@ class SmallInstance:
     async def end(self) -> None:
         """The same, at the end of a test: what it had under way is ended too."""
         await self.die()
-        await end_tasks("attend ", "beats to ", "announce ", "guard ", "prepare ", "wait ")
+        await end_tasks(
+            "attend ", "beats to ", "announce ", "guard ", "prepare ", "replace ", "wait "
+        )
 
 
 async def end_tasks(*names: str) -> None:

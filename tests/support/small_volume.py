@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-import aiohttp
 import pytest
 from aiohttp import web
 
 from aurora_operator.agent.client import AgentAddress, AgentClient, AgentUnreachable
+from aurora_operator.agent.place import Place
 from aurora_operator.agent.storage import asks as asks_module
+from aurora_operator.agent.storage import birth as birth_module
 from aurora_operator.agent.storage.asks import StorageAsks
 from aurora_operator.agent.storage.birth import CopyBirth
 from aurora_operator.agent.storage.hub_end import HubEnd
@@ -33,21 +35,27 @@ from aurora_operator.api.messages import (
     HubBeat,
     InstanceAnswer,
     InstanceStatus,
+    MembersAsk,
     OpenAsk,
     PageStoreStatus,
     PrevoteAsk,
     PromiseAsk,
+    RefillAsk,
     StorageAnswer,
     StorageStatus,
 )
 from aurora_operator.core.birth import VolumeRecord, born_record
 from aurora_operator.core.copy import Promise, StreamState, Vdl
-from aurora_operator.core.lsn import Lsn, Term
-from aurora_operator.core.names import Slot, VolumeId
+from aurora_operator.core.lsn import LOG_START, Lsn, Term
+from aurora_operator.core.names import Identity, Slot, VolumeId
 from aurora_operator.engines.postgresql.endpoint import TcpEndpoint, TlsFiles
-from aurora_operator.volume.copy_store import CopyStore
+from aurora_operator.volume.copy_store import LOG_DIRECTORY, CopyStore
+from aurora_operator.volume.log_store import LogStore
+from aurora_operator.volume.term_file import write_record
 from support.copies import IDENTITIES, at
 from support.crash import QuickFiles
+from support.small_filling import SmallFilling
+from support.small_socket import SmallSocket
 
 if TYPE_CHECKING:
     from support.small_machine import SmallInstance, SmallMachine
@@ -68,6 +76,10 @@ class Process:
         self.steps: list[str] = []
         self.dead = asyncio.Event()
         self._kill_after = kill_after
+
+    def kill_after(self, steps: int) -> None:
+        """Die after so many more steps."""
+        self._kill_after = len(self.steps) + steps
 
     def check(self) -> None:
         """A dead process does nothing."""
@@ -104,6 +116,7 @@ class SmallAcceptor:
     def __init__(self, volume: SmallVolume, **given: Any) -> None:
         self._volume = volume
         self._copy = cast("CopyStore", given["copy"])
+        self._identity = cast("Identity", given["identity"])
         self._writer = cast("TcpEndpoint", given["writer"])
         self.term = cast("Term", given["term"])
         self.sentence = "a stand-in"
@@ -142,7 +155,9 @@ class SmallAcceptor:
 
     def _sender(self) -> SmallMachine | None:
         machine = self._volume.machines.get(self._writer.server_name)
-        return machine if machine is not None and machine.sends(self.term) else None
+        if machine is None or self._identity not in machine.slots:
+            return None
+        return machine if machine.sends(self.term) else None
 
 
 class SmallPod:
@@ -155,6 +170,7 @@ class SmallPod:
         self.sockets: list[SmallSocket] = []
         self.delay_seconds = 0.0
         self.refuses_prevotes = False
+        self._lives = 0
         store = CopyStore.open(
             directory,
             IDENTITIES[slot],
@@ -177,9 +193,16 @@ class SmallPod:
         self.store = store
         self.hub = HubEnd(lambda: position_to_hub(self.asks.view()), self._learn)
         self.watch = WatchEnd(lambda: self.asks.misses_writer())
+        place = small_place(f"shop-storage-{self.slot}", self._directory)
+        self.birth = CopyBirth(
+            place=place,
+            store=store,
+            page_store=cast("PageStore", _Quiet()),
+            tier=self._volume.tier,
+        )
         self.asks = StorageAsks(
             store=store,
-            birth=cast("CopyBirth", _Quiet()),
+            birth=self.birth,
             page_store=cast("PageStore", _Quiet()),
             tier=self._volume.tier,
             tls=TlsFiles(self._directory),
@@ -191,12 +214,60 @@ class SmallPod:
 
     @property
     def scl(self) -> Lsn:
-        return self.store.scl()
+        """The end of its log; zero without one."""
+        return self.store.view().scl or Lsn(0)
 
     @property
     def promised(self) -> Term:
         assert self.store.record is not None
         return self.store.record.promise.term
+
+    def lose_disk(self) -> None:
+        """The pod comes back with an empty disk, under the identity that it was configured with."""
+        self.asks.stop_stream()
+        self.store.close()
+        self._lives += 1
+        self._directory = self._directory.with_name(f"copy-{self.slot}-{self._lives}")
+        self._directory.mkdir()
+        self.hold(
+            CopyStore.open(
+                self._directory,
+                IDENTITIES[self.slot],
+                self.slot,
+                volume_id=self._volume.record.volume_id,
+                files=QuickFiles(),
+                segment_bytes=_SEGMENT_BYTES,
+            )
+        )
+        for socket in self.sockets:
+            socket.cut()
+
+    def roll_back(self, end: Lsn) -> None:
+        """The disk lied, or came from an older snapshot: log that was durable is gone."""
+        self.asks.stop_stream()
+        record = self.store.record
+        assert record is not None
+        self.store.close()
+        log = LogStore.open(
+            self._directory / LOG_DIRECTORY,
+            files=QuickFiles(),
+            segment_bytes=_SEGMENT_BYTES,
+            salt=record.identity.encode(),
+        )
+        log.truncate(end)
+        log.close()
+        write_record(QuickFiles(), self._directory, replace(record, scl_floor=LOG_START))
+        store = CopyStore.open(
+            self._directory,
+            record.identity,
+            self.slot,
+            files=QuickFiles(),
+            segment_bytes=_SEGMENT_BYTES,
+        )
+        self.hold(store)
+        self.birth.done.set()  # it serves
+        for socket in self.sockets:
+            socket.cut()
 
     def cut_off(self) -> None:
         """Nobody reaches it, and connections that were there are silent."""
@@ -208,14 +279,12 @@ class SmallPod:
         self.asks.hear_consent(beat)
         if beat.vdl is not None:
             self.store.learn_vdl(Vdl(beat.term, beat.vdl))
-        assert self.store.record is not None
-        return self.store.record.promise == Promise(beat.term, beat.attempt_id)
+        record = self.store.record
+        return record is not None and record.promise == Promise(beat.term, beat.attempt_id)
 
 
 class _Quiet:
-    """In the place of birth and page store: nothing is going on, pages are there."""
-
-    sentence = ""
+    """In the place of the page store: pages are there."""
 
     def status(self) -> PageStoreStatus:
         return PageStoreStatus(running=True)
@@ -231,12 +300,18 @@ class SmallVolume:
         self.acceptors: list[SmallAcceptor] = []
         self.dry: set[int] = set()
         """Slots that get no log at the moment."""
+        self.fills: list[Identity] = []
+        """Every identity that a fill was begun for."""
+        self.fills_wait = False
+        """Fills stop half way, until this is over."""
         self.fatal: list[str] = []
         self.violations: list[str] = []
         """What must never have happened; looked at when a test ends."""
         self.config = agent_config()
         self.tier = self.tier_for(Process())
         monkeypatch.setattr(asks_module, "Acceptor", lambda **given: SmallAcceptor(self, **given))
+        fills = lambda **given: SmallFilling(self, **given)  # noqa: E731
+        monkeypatch.setattr(birth_module, "CopyFilling", fills)
         self.pods = [SmallPod(self, slot, directory / f"copy-{slot}") for slot in range(6)]
         self.serving: set[asyncio.Task[None]] = set()
 
@@ -255,7 +330,7 @@ class SmallVolume:
 
     async def close(self) -> None:
         for pod in self.pods:
-            pod.asks.stop_stream()
+            await pod.asks.close()
             pod.store.close()
         for task in self.serving:
             task.cancel()
@@ -293,6 +368,16 @@ class SmallClient:
     async def adopt(self, agent: AgentAddress, ask: AdoptAsk) -> StorageAnswer:
         answer = await (await self._reach(agent)).asks.adopt(ask)
         await self._process.did_by_asking(f"adopt {agent.pod}")
+        return answer
+
+    async def refill(self, agent: AgentAddress, ask: RefillAsk) -> StorageAnswer:
+        answer = await (await self._reach(agent)).asks.refill(ask)
+        await self._process.did_by_asking(f"refill {agent.pod}")
+        return answer
+
+    async def store_members(self, agent: AgentAddress, ask: MembersAsk) -> StorageAnswer:
+        answer = await (await self._reach(agent)).asks.store_members(ask)
+        await self._process.did_by_asking(f"members {agent.pod}")
         return answer
 
     async def connect_hub(self, agent: AgentAddress) -> SmallSocket:
@@ -345,44 +430,20 @@ class SmallClient:
         return pod
 
 
-class SmallSocket:
-    """One end of a connection in memory."""
-
-    def __init__(
-        self,
-        inbox: asyncio.Queue[aiohttp.WSMessage],
-        outbox: asyncio.Queue[aiohttp.WSMessage],
-        dead: Callable[[], bool],
-    ) -> None:
-        self._inbox = inbox
-        self._outbox = outbox
-        self._dead = dead
-
-    @classmethod
-    def pair(cls, dead: Callable[[], bool]) -> tuple[SmallSocket, SmallSocket]:
-        one: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
-        other: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
-        return cls(one, other, dead), cls(other, one, dead)
-
-    def cut(self) -> None:
-        """What is sent from here on is lost."""
-        self._dead = lambda: True
-
-    async def receive(self) -> aiohttp.WSMessage:
-        return await self._inbox.get()
-
-    async def send_str(self, text: str) -> None:
-        if not self._dead():
-            self._outbox.put_nowait(aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, text, None))
-
-    async def close(self) -> None:
-        self._outbox.put_nowait(aiohttp.WSMessage(aiohttp.WSMsgType.CLOSE, None, None))
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        await self.close()
+def small_place(pod: str, directory: Path) -> Place:
+    """Where an agent stands, in one directory."""
+    return Place(
+        pod=pod,
+        namespace="test",
+        pod_uid=f"uid-{pod}",
+        pod_ip="192.0.2.1",
+        boot_id="boot",
+        config_file=directory,
+        tls=directory,
+        master=directory,
+        disk=directory,
+        run=directory,
+    )
 
 
 def agent_config() -> AgentConfig:

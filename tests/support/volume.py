@@ -253,7 +253,7 @@ class Volume:
         """Format slot 0, fill the others from it (rule 13)."""
         first = self.storage[0]
         for pod in self.storage:
-            await wait_until(f"{pod.name} answers", partial(self.storage_status, pod), 30)
+            await wait_until(f"{pod.name} answers", partial(self.storage_status, pod), 120)
         ask = FormatAsk(birth=self.birth)
         assert (await self.client.format(first.agent, ask)).granted
         status = await self.wait_copy(first, CopyState.FULL, 60)

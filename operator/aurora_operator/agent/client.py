@@ -25,10 +25,12 @@ from aurora_operator.api.messages import (
     HandOverAsk,
     InstanceAnswer,
     InstanceStatus,
+    MembersAsk,
     Message,
     OpenAsk,
     PrevoteAsk,
     PromiseAsk,
+    RefillAsk,
     RestartAsk,
     StorageAnswer,
     StorageStatus,
@@ -164,6 +166,14 @@ class AgentClient:
     async def adopt(self, agent: AgentAddress, ask: AdoptAsk) -> StorageAnswer:
         """Adopt the writer's history (rule 5)."""
         return await self._storage(agent, "adopt", ask, _SLOW_ASK_TIMEOUT_SECONDS)
+
+    async def refill(self, agent: AgentAddress, ask: RefillAsk) -> StorageAnswer:
+        """Fill a copy that is no member, as a new one (rule 9); it goes on after the answer."""
+        return await self._storage(agent, "refill", ask, _ASK_TIMEOUT_SECONDS)
+
+    async def store_members(self, agent: AgentAddress, ask: MembersAsk) -> StorageAnswer:
+        """Keep a changed member list (rule 8)."""
+        return await self._storage(agent, "members", ask, _ASK_TIMEOUT_SECONDS)
 
     async def open(self, agent: AgentAddress, ask: OpenAsk) -> InstanceAnswer:
         """Open the volume with this instance; it goes on after the answer, see the status."""

@@ -7,10 +7,15 @@ is secret. Agents read it again when it changes.
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from aurora_operator.api.messages import BirthRecord
 from aurora_operator.core.names import Slot
+
+REFILL_BYTES_PER_SECOND: Final = 100 * 1024 * 1024
+"""Leaves room for commits on an ordinary disk and network."""
 
 
 class StoragePodAddress(BaseModel):
@@ -42,4 +47,6 @@ class AgentConfig(BaseModel):
     reader_endpoint_slice: str
     instance_service: str
     """The headless Service that gives instances their names."""
+    refill_bytes_per_second: int = REFILL_BYTES_PER_SECOND
+    """How fast a copy that replaces a lost one may take pages, and log, from its peers."""
     log_level: str = "info"

@@ -143,6 +143,19 @@ class Storage(ApiModel):
         default=RetainPolicy.RETAIN,
         description="Retain keeps the claims when the cluster is deleted; Delete removes them.",
     )
+    replace_after_seconds: int = Field(
+        default=600,
+        ge=30,
+        le=604800,
+        description="A copy whose pod cannot run for so long, because its node is gone or cannot "
+        "take it, is replaced: its claim is deleted and made anew on another node of the zone, and "
+        "filled from the other copies.",
+    )
+    allow_zone_move: bool = Field(
+        default=False,
+        description="Allow a copy that is replaced to move to another zone when its own has no "
+        "node left.",
+    )
 
 
 _PASSWORD_RULE: Final = rule(
@@ -306,14 +319,28 @@ class VolumeCopy(ApiModel):
     zone: str | None = None
     node: str | None = None
     state: str
+    progress: str | None = Field(
+        default=None, description="How far the copy is filled, while it is."
+    )
     scl: str | None = None
 
 
+class LostCopies(ApiModel):
+    """Three copies that are gone for good, recorded once by compare-and-swap."""
+
+    identities: tuple[str, ...]
+    reason: str
+
+
 class VolumeRecord(ApiModel):
-    """What was recorded by compare-and-swap before the volume was formatted (birth)."""
+    """What was recorded by compare-and-swap before the volume was formatted, and since."""
 
     volume_id: Annotated[str, Field(alias="volumeID")]
     identities: tuple[str, ...]
+    members_version: str | None = Field(
+        default=None, description="Version of the member list that the volume keeps: term.number."
+    )
+    lost: LostCopies | None = None
     system_identifier: str | None = None
     complete: bool = False
     """Six full copies were seen. From then on nothing is ever formatted."""

@@ -13,9 +13,11 @@ from aurora_operator.api.messages import (
     DurablePoint,
     HubPosition,
     MemberListText,
+    MembersAsk,
     PageStoreStatus,
     PromiseAsk,
     PromiseText,
+    RefillAsk,
     StandingText,
     StorageAnswer,
     StorageStatus,
@@ -59,12 +61,14 @@ def members_to_text(members: MemberList) -> MemberListText:
         version_term=members.version.term,
         version_number=members.version.number,
         identities=members.identities,
+        slots=members.slots,
     )
 
 
 def members_from_text(text: MemberListText) -> MemberList:
     """The member list as it is decided on."""
-    return MemberList(MemberVersion(text.version_term, text.version_number), text.identities)
+    version = MemberVersion(text.version_term, text.version_number)
+    return MemberList(version, text.identities, text.slots)
 
 
 def vdl_to_text(vdl: Vdl | None) -> DurablePoint | None:
@@ -156,8 +160,8 @@ def answer_from_message(answer: StorageAnswer) -> CopyAnswer:
     return CopyAnswer(answer.granted, view_from_status(answer.status))
 
 
-def promise_from_ask(ask: PromiseAsk) -> Promise:
-    """The promise that is asked for."""
+def promise_from_ask(ask: PromiseAsk | MembersAsk | RefillAsk) -> Promise:
+    """The promise that is asked for, or in whose name something is asked."""
     return Promise(ask.term, ask.attempt_id)
 
 
@@ -188,8 +192,17 @@ def adoption_to_ask(adoption: Adoption, writer: WriterAddress) -> AdoptAsk:
     )
 
 
+def members_to_ask(promise: Promise, members: MemberList) -> MembersAsk:
+    """The ask to keep a changed member list."""
+    return MembersAsk(
+        term=promise.term, attempt_id=promise.attempt_id, members=members_to_text(members)
+    )
+
+
 def position_from_hub(identity: Identity, message: HubPosition) -> Position:
-    """A copy's position as it came over the hub; the connection says whose it is."""
+    """The position of ``identity`` as it came over the hub; another disk's says nothing of it."""
+    if message.identity not in (None, identity):
+        return Position(identity, None, None, None)
     return Position(identity, message.promised_term, message.log_term, message.scl)
 
 
@@ -197,6 +210,7 @@ def position_to_hub(view: CopyView, *, has_prompt_readers: bool = False) -> HubP
     """The own position, for the hub."""
     position = position_of(view)
     return HubPosition(
+        identity=view.identity,
         promised_term=position.promised_term,
         log_term=position.log_term,
         scl=position.scl,

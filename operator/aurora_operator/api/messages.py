@@ -51,11 +51,13 @@ class TermStartText(Message):
 
 
 class MemberListText(Message):
-    """The six identities of the volume in slot order, with the list's version (term, n)."""
+    """The identities of the volume in slot order, with the list's version (term, n)."""
 
     version_term: Term
     version_number: int
     identities: tuple[Identity, ...]
+    slots: tuple[Slot, ...] = ()
+    """The slot of each identity; not told for a list of six."""
 
 
 class DurablePoint(Message):
@@ -70,6 +72,27 @@ class PageStoreStatus(Message):
 
     running: bool
     replayed_lsn: LsnText | None = None
+
+
+class FillPhase(StrEnum):
+    """What the fill of a blank copy waits for."""
+
+    BASE = "base"
+    """Pages come from a peer's page store; the log comes meanwhile."""
+    LOG = "log"
+    """The pages are here, the rest of the log comes."""
+
+
+class FillProgress(Message):
+    """How far the fill of a blank copy is."""
+
+    phase: FillPhase
+    source: str
+    """The pod whose page store gives the base."""
+    base_bytes: int = 0
+    base_bytes_total: int = 0
+    """About how many; 0 while it is not known."""
+    log_bytes: int = 0
 
 
 class StorageStatus(Message):
@@ -91,6 +114,8 @@ class StorageStatus(Message):
     stream: StreamState = StreamState.NONE
     stream_term: Term | None = None
     page_store: PageStoreStatus = PageStoreStatus(running=False)
+    fill: FillProgress | None = None
+    """Only while the copy is being filled."""
     sentence: str = ""
     """What the copy is doing, for people."""
 
@@ -114,6 +139,29 @@ class FillAsk(Message):
     birth: BirthRecord
     system_identifier: str
     source_pod: str
+
+
+class RefillAsk(Message):
+    """``POST /v1/storage/refill``: fill the own disk from full peers, as a new copy (rule 9).
+
+    From the open writer, for a copy that is no member. Asking again is harmless; a newer writer
+    goes on with what an older one began.
+    """
+
+    term: Term
+    attempt_id: AttemptId
+    identity: Identity
+    """The new one, which was never used before."""
+    chosen: Identity | None = None
+    """Only when three are left (rule 10): fill from this copy, to its very end."""
+
+
+class MembersAsk(Message):
+    """``POST /v1/storage/members``: keep this member list, which the writer changed (rule 8)."""
+
+    term: Term
+    attempt_id: AttemptId
+    members: MemberListText
 
 
 class PrevoteAsk(Message):
@@ -186,6 +234,8 @@ class HubPosition(Message):
     """
 
     kind: Literal["position"] = "position"
+    identity: Identity | None = None
+    """Whose position it is: a pod's disk may be another one than before."""
     promised_term: Term | None = None
     log_term: Term | None = None
     """The term of the last durable byte."""
@@ -291,6 +341,8 @@ class OpenAsk(Message):
     """``POST /v1/instance/open``: open the volume under a new term. Asking again is harmless."""
 
     reason: str
+    lost: tuple[Identity, ...] = ()
+    """The three members that were recorded as lost for good, if they were (rule 10)."""
     soon: bool = False
     """Not yet: only end the readers. A writer that hands over asks so before it asks to open."""
 

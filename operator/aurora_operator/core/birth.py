@@ -17,7 +17,7 @@ from typing import Final
 from aurora_operator.core.copy import CopyRecord, CopyState, CopyView, Promise, Vdl
 from aurora_operator.core.history import TermHistory, TermStart
 from aurora_operator.core.lsn import FORMAT_TERM, LOG_START, Lsn
-from aurora_operator.core.members import MemberList, MemberVersion
+from aurora_operator.core.members import BIRTH_VERSION, MemberList
 from aurora_operator.core.names import AttemptId, Identity, Slot, VolumeId
 from aurora_operator.core.verdicts import Proceed, Refuse, Wait
 
@@ -54,7 +54,7 @@ def born_record(
         promise=FORMAT_PROMISE,
         history=FORMAT_HISTORY,
         first_record_end=log_end,
-        members=MemberList(MemberVersion(FORMAT_TERM, 0), record.identities),
+        members=MemberList(BIRTH_VERSION, record.identities),
         known_vdl=Vdl(FORMAT_TERM, log_end),
         scl_floor=log_end,
     )

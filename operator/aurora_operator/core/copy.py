@@ -323,6 +323,9 @@ def decide_adoption(copy: CopyView, asked: Adoption) -> tuple[AdoptionStep, ...]
             f"{copy.identity} adopted {record.history}, and now {asked.history} is called the same"
             " term; two logs of one term must not be (I3), so neither is touched"
         )
+    members = highest((record.members, asked.members))
+    if is_removed(record, members):
+        return Refuse(_removed(record, members))
     common = common_prefix_end(record.history, copy.scl, asked.history)
     timeline_term = asked.history.last_term_before(common)
     if timeline_term is None or (copy.log_start is not None and common <= copy.log_start):
@@ -333,7 +336,6 @@ def decide_adoption(copy: CopyView, asked: Adoption) -> tuple[AdoptionStep, ...]
     steps: list[AdoptionStep] = []
     if common < copy.scl:
         steps += [LowerFloor(common), TruncateLog(common)]
-    members = highest((record.members, asked.members))
     if (record.history, record.first_record_end, record.members) != (
         asked.history,
         asked.first_record_end,
@@ -341,6 +343,39 @@ def decide_adoption(copy: CopyView, asked: Adoption) -> tuple[AdoptionStep, ...]
     ):
         steps.append(PersistHistory(asked.history, asked.first_record_end, members))
     return (*steps, Follow(common, timeline_term))
+
+
+def is_removed(record: CopyRecord, members: MemberList) -> bool:
+    """Rule 8: whether the copy was a member once and is none of ``members``, the highest list.
+
+    A copy that was filled and never listed is something else: it is on its way in, and its own
+    list, which it learned from its peers, does not name it yet.
+    """
+    return record.identity in record.members and record.identity not in members
+
+
+def _removed(record: CopyRecord, members: MemberList) -> str:
+    return f"{record.identity} was taken out of the volume, whose members are {members}, for ever"
+
+
+def decide_members(copy: CopyView, writer: Promise, asked: MemberList) -> MemberList | Refuse:
+    """Rule 8: the list to make durable, when the holder of the copy's promise changed it (H1).
+
+    Only the attempt that this copy promised to may change it, so a writer that was superseded
+    changes nothing on four copies any more. The list that is stored already may be asked again.
+    """
+    if copy.state is not CopyState.FULL or copy.record is None:
+        return Refuse(f"{copy.identity} is {copy.state}, and only a full copy keeps the list")
+    record = copy.record
+    if record.promise != writer:
+        return Refuse(f"{copy.identity} promised {record.promise}, not {writer}")
+    if copy.identity not in asked:
+        return Refuse(f"{copy.identity} is not on the list {asked}, and keeps lists it is on only")
+    if asked.version < record.members.version:
+        return Refuse(f"{copy.identity} keeps the list {record.members}, which is newer")
+    if asked.version == record.members.version and asked != record.members:
+        return Refuse(f"{record.members} and {asked} bear one version; neither is touched")
+    return asked
 
 
 def may_take_log(copy: CopyView, writer_term: Term) -> bool:

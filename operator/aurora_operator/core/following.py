@@ -13,6 +13,7 @@ from aurora_operator.core.copy import Adoption, CopyState, CopyView, Promise
 from aurora_operator.core.history import TermHistory
 from aurora_operator.core.lsn import Lsn
 from aurora_operator.core.members import MemberList
+from aurora_operator.core.names import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class WriterFacts:
     history: TermHistory
     first_record_end: Lsn
     members: MemberList
+    guest: Identity | None = None
+    """A filled copy on its way into the list: it follows, and counts for nothing yet (rule 8)."""
 
     @property
     def adoption(self) -> Adoption:
@@ -47,14 +50,25 @@ class AskAdopt:
 
 
 @dataclass(frozen=True, slots=True)
+class AskMembers:
+    """Ask the copy to store the member list, which this writer changed (rule 8)."""
+
+    members: MemberList
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """Nothing to ask now."""
 
     sentence: str
 
 
-def next_for_copy(writer: WriterFacts, copy: CopyView | None) -> AskPromise | AskAdopt | Leave:
-    """Rules 2, 5 and 9: the next thing to ask of one copy (I3).
+NextAsk = AskPromise | AskMembers | AskAdopt | Leave
+
+
+def next_for_copy(writer: WriterFacts, copy: CopyView | None) -> NextAsk:
+    """Rules 2, 5, 8 and 9: the next thing to ask of one copy (I3).
 
     A copy that streams already is left alone. A full copy without a stream is asked to adopt even
     if it has the history, because after a restart it no longer knows where the writer is.
@@ -63,13 +77,16 @@ def next_for_copy(writer: WriterFacts, copy: CopyView | None) -> AskPromise | As
         return Leave("it does not answer")
     if copy.state is not CopyState.FULL or copy.record is None:
         return Leave(f"it is {copy.state} and has to be filled first")
-    if copy.identity not in writer.members:
+    is_member = copy.identity in writer.members
+    if not is_member and copy.identity != writer.guest:
         return Leave(f"{copy.identity} is not a member of the volume")
     given = copy.record.promise
     if given.term < writer.promise.term:
         return AskPromise(writer.promise, f"it promised {given}, which is older")
     if given != writer.promise:
         return Leave(f"it promised {given}; only a new term can take it in")
+    if is_member and copy.record.members.version < writer.members.version:
+        return AskMembers(writer.members, f"it keeps the older list {copy.record.members}")
     if copy.record.history != writer.history:
         return AskAdopt(writer.adoption, f"it promised and has the history {copy.record.history}")
     if copy.streaming_term != writer.promise.term:

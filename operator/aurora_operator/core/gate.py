@@ -63,8 +63,22 @@ def judge_uncapped(copy: CopyView, claimed: Promise) -> Proceed | Refuse:
     return Proceed(f"{copy.identity} serves all of its log to the candidate of {claimed}")
 
 
-def judge_fill_session(copy: CopyView, identity: Identity) -> Proceed | Refuse:
-    """Rule 13: a blank copy is filled uncapped only while nothing above term 1 was promised."""
+def judge_fill_session(
+    copy: CopyView, identity: Identity, claimed: Promise | None = None
+) -> Proceed | Refuse:
+    """Rules 10 and 13: who fills a blank disk with all that this copy has.
+
+    At birth, while nothing above term 1 was promised; and when three are left, for the attempt
+    ``claimed`` that holds this copy's promise, and whose list names the new copy. Every other copy
+    is filled up to the volume durable position, as everybody reads.
+    """
+    if claimed is not None:
+        uncapped = judge_uncapped(copy, claimed)
+        if isinstance(uncapped, Proceed) and copy.record is not None:
+            if identity in copy.record.members and identity != copy.identity:
+                return Proceed(f"{copy.identity} fills {identity} for {claimed}")
+            return Refuse(f"{identity} is not on the list of {copy.identity}")
+        return uncapped
     if copy.state is not CopyState.FULL or copy.record is None:
         return Refuse(f"{copy.identity} is {copy.state} and cannot fill another copy")
     if copy.record.promise.term > FORMAT_TERM:

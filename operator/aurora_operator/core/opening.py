@@ -42,6 +42,9 @@ class Choice:
     members: MemberList
     system_identifier: str
     sentence: str
+    survivors: tuple[Identity, ...] = ()
+    """Only when three are left (rule 10): the members that promised, all that there are. A fourth
+    copy has to be made of the chosen log before anything is opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +60,66 @@ def next_term(seen: Iterable[Term]) -> Term:
     return Term(max(seen) + 1)
 
 
-def judge_prevotes(answers: Sequence[CopyAnswer], policy: QuorumPolicy) -> Proceed | Wait:
-    """Rule 2: a write quorum of members must say yes before anything is written (H11)."""
+def judge_prevotes(
+    answers: Sequence[CopyAnswer], policy: QuorumPolicy, lost: Sequence[Identity] = ()
+) -> Proceed | Wait:
+    """Rule 2: a write quorum of members must say yes before anything is written (H11).
+
+    With three of them recorded as ``lost``, the three that are left must (rule 10).
+    """
     try:
-        counted = _members_answers(answers)
+        members = _highest_list(answers)
     except ValueError as error:
         return Wait(str(error))
-    yes = sum(answer.granted for answer in counted)
+    counted = [] if members is None else _members_answers(answers, members)
+    willing = [answer.copy for answer in counted if answer.granted]
+    yes = len(willing)
     sentence = f"{yes} of {len(counted)} members that answered would promise"
     if yes >= policy.write_quorum:
         return Proceed(sentence)
+    if members is not None and survivors(members, lost, willing, answers, policy):
+        return Proceed(f"{sentence}; the others are recorded as lost")
     return Wait(f"{sentence}; {policy.write_quorum} are needed")
 
 
+def survivors(
+    members: MemberList,
+    lost: Sequence[Identity],
+    granted: Sequence[CopyView],
+    answers: Sequence[CopyAnswer],
+    policy: QuorumPolicy,
+) -> tuple[Identity, ...]:
+    """Rule 10: the three members that are left and all said yes; nothing unless it is so (H9).
+
+    ``lost`` was recorded by compare-and-swap, so two halves never declare each other dead. Three
+    share a copy with every write quorum of six (3 + 4 > 6), and all three are needed: no two
+    candidates get them both. A list of four was made by an earlier candidate for these same three
+    and one new copy. Whatever was acknowledged since is on all four of them, so the three are
+    enough again when the fourth lost its disk before it was one of six.
+    """
+    if len(set(lost)) != policy.copies - policy.read_quorum:
+        return ()
+    said_yes = {copy.identity for copy in granted}
+    left = [identity for identity in members.identities if identity not in lost]
+    if len(members.identities) == policy.write_quorum and len(said_yes) == policy.read_quorum:
+        left = [identity for identity in left if not _lost_its_disk(identity, members, answers)]
+    is_all = len(left) == policy.read_quorum and set(left) == said_yes
+    return tuple(left) if is_all else ()
+
+
 def choose(
-    asked: Promise, answers: Sequence[CopyAnswer], policy: QuorumPolicy
+    asked: Promise,
+    answers: Sequence[CopyAnswer],
+    policy: QuorumPolicy,
+    lost: Sequence[Identity] = (),
 ) -> Choice | Wait | GiveUp:
     """Rules 2 and 3: whose log goes on, once a write quorum of members has promised (I3, I6).
 
     Only members of the highest list among the answers count (H1). The choice is the highest (term
     of the last byte, SCL), never the highest position alone: a long log of an old term may hold
     bytes that were never acknowledged and lack ones that were. Write quorum + read quorum > V, so
-    every acknowledged commit is on a copy that answered.
+    every acknowledged commit is on a copy that answered. When three members are recorded as
+    ``lost``, the other three choose among themselves (rule 10).
     """
     records = [a.copy.record for a in answers if a.copy.record is not None]
     volumes = {record.volume_id for record in records}
@@ -91,18 +132,24 @@ def choose(
             " formatted twice (rule 13); nothing was chosen, find out which copies hold your data"
         )
     try:
-        counted = _members_answers(answers)
+        members = _highest_list(answers)
     except ValueError as error:
         return GiveUp(str(error))
+    if members is None:
+        return Wait(f"no full copy answers {asked}")
+    counted = _members_answers(answers, members)
     granted = [a.copy for a in counted if a.granted and _promised(a.copy) == asked]
+    left = survivors(members, lost, granted, answers, policy)
+    if left and len(granted) < policy.write_quorum:
+        return _best(granted, members, left)
     refused = len(counted) - len(granted)
-    if refused > policy.copies - policy.write_quorum:
+    if refused > len(members.identities) - policy.write_quorum:
         return GiveUp(
             f"{refused} members refuse {asked}; {policy.write_quorum} can no longer agree"
         )
     if len(granted) < policy.write_quorum:
         return Wait(f"{len(granted)} of {policy.write_quorum} promises for {asked}")
-    return _best(granted)
+    return _best(granted, members, ())
 
 
 def skipped_terms(history: TermHistory, term: Term) -> tuple[Term, ...]:
@@ -172,16 +219,18 @@ def may_open(
     return Opened(vdl, f"term {term} is open: {policy.write_quorum} copies hold it up to {vdl}")
 
 
-def _members_answers(answers: Sequence[CopyAnswer]) -> list[CopyAnswer]:
-    """One answer for each member of the highest list that a full copy shows (rule 8).
+def _highest_list(answers: Sequence[CopyAnswer]) -> MemberList | None:
+    """The highest list that a full copy shows (rule 8).
 
-    A copy that is not full knows of no list that could count (I5, H13); it still counts as an
-    answer, which is always a no.
+    A copy that is not full knows of no list that could count (I5, H13); raises ``ValueError`` for
+    two lists of one version.
     """
     lists = [a.copy.record.members for a in answers if a.copy.record is not None and _full(a.copy)]
-    if not lists:
-        return []
-    members = highest(lists)
+    return highest(lists) if lists else None
+
+
+def _members_answers(answers: Sequence[CopyAnswer], members: MemberList) -> list[CopyAnswer]:
+    """One answer for each of the members; of a copy that is not full it is always a no (I5)."""
     by_identity = {a.copy.identity: a for a in answers if a.copy.identity in members}
     return [
         CopyAnswer(answer.granted and _full(answer.copy), answer.copy)
@@ -197,7 +246,15 @@ def _promised(copy: CopyView) -> Promise | None:
     return None if copy.record is None else copy.record.promise
 
 
-def _best(promised: Sequence[CopyView]) -> Choice | GiveUp:
+def _lost_its_disk(identity: Identity, members: MemberList, answers: Sequence[CopyAnswer]) -> bool:
+    """Whether the pod of that member answers, and has no full copy under that identity."""
+    in_slot = [a.copy for a in answers if members.identity_in(a.copy.slot) == identity]
+    return bool(in_slot) and not any(c.identity == identity and _full(c) for c in in_slot)
+
+
+def _best(
+    promised: Sequence[CopyView], members: MemberList, left: tuple[Identity, ...]
+) -> Choice | GiveUp:
     """The copy with the highest (term of the last byte, SCL); the lowest slot among equals."""
     ranked = []
     for copy in promised:
@@ -205,7 +262,6 @@ def _best(promised: Sequence[CopyView]) -> Choice | GiveUp:
             return GiveUp(f"{copy.identity} promised, but shows no log")
         ranked.append(((copy.log_term, copy.scl, -copy.slot), copy.record))
     (log_term, scl, _), record = max(ranked, key=lambda pair: pair[0])
-    members = highest(copy.record.members for copy in promised if copy.record is not None)
     return Choice(
         identity=record.identity,
         slot=record.slot,
@@ -216,4 +272,5 @@ def _best(promised: Sequence[CopyView]) -> Choice | GiveUp:
         system_identifier=record.system_identifier,
         sentence=f"{len(promised)} promised; {record.identity} has the newest log:"
         f" term {log_term} up to {scl}",
+        survivors=left,
     )

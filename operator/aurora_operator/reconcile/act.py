@@ -166,6 +166,8 @@ class Actor:
                 await self._kube.delete(
                     Kind.POD, namespace, name, uid=uid, grace_seconds=0 if force else None
                 )
+            case actions.DeleteClaim(slot):
+                await self._kube.delete(Kind.CLAIM, namespace, labels.claim_name(seen.name, slot))
             case actions.LabelRole(name, role):
                 patch = {"metadata": {"labels": {labels.ROLE: role}}}
                 await self._kube.patch(Kind.POD, namespace, name, patch)
@@ -199,8 +201,8 @@ class Actor:
                 _LOG.info("asked to format", pod=pod, granted=answer.granted, told=answer.sentence)
             case actions.FillCopies(slots, volume):
                 await asyncio.gather(*(self._fill(agents, sight, slot, volume) for slot in slots))
-            case actions.AskOpen(instance, reason):
-                await self.ask_open(agents, sight, instance, reason)
+            case actions.AskOpen(instance, reason, lost):
+                await self.ask_open(agents, sight, instance, reason, lost)
             case actions.AskHandOver():
                 await self._ask_hand_over(agents, sight, action)
             case actions.AskRestart(instance, reason):
@@ -216,12 +218,17 @@ class Actor:
                 raise TypeError(f"{action!r} is not an action that can be carried out")
 
     async def ask_open(
-        self, agents: Agents, sight: Sight, instance: InstanceName, reason: str
+        self,
+        agents: Agents,
+        sight: Sight,
+        instance: InstanceName,
+        reason: str,
+        lost: tuple[Identity, ...] = (),
     ) -> None:
         """Ask an instance to open the volume under a new term."""
         self._memory.openings_asked += 1
         OPENINGS_ASKED.inc()
-        answer = await agents.open(sight.addresses[instance], OpenAsk(reason=reason))
+        answer = await agents.open(sight.addresses[instance], OpenAsk(reason=reason, lost=lost))
         ask = (instance, reason, answer.sentence)
         tell = _LOG.debug if ask == self._memory.last_ask else _LOG.info
         self._memory.last_ask = ask

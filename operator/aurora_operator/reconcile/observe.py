@@ -30,7 +30,7 @@ from aurora_operator.core.cluster.observation import (
     VolumeFacts,
 )
 from aurora_operator.core.cluster.placement import place_slots
-from aurora_operator.core.names import InstanceName, Slot
+from aurora_operator.core.names import SLOT_COUNT, InstanceName, Slot
 from aurora_operator.kube.api import Kind, KubeApi, NotFound
 from aurora_operator.reconcile import views
 from aurora_operator.reconcile.agents import AgentAddress, AgentsFactory
@@ -231,6 +231,7 @@ class Observer:
             password_problem=read.password_problem,
             foreign_services=read.foreign_services,
             openings_asked=self._memory.openings_asked,
+            lost_by_word=views.lost_by_word(manifest),
             other_objects=read.others,
         )
         return replace(observation, outdated_pods=_outdated(context, observation))
@@ -252,6 +253,10 @@ class Observer:
             instances=instances,
             silent_seconds=self._silence(seen.instance_pods, instances),
             shut_seconds=self._shut(seen.instance_pods, instances),
+            disabled_seconds={
+                Slot(slot): self._memory.disabled_seconds(slot, disabled=Slot(slot) not in copies)
+                for slot in range(SLOT_COUNT)
+            },
         )
         writerless = self._memory.writerless_seconds(writerless=open_writer(heard) is None)
         return replace(heard, writerless_seconds=writerless)

@@ -43,6 +43,7 @@ class Memory:
     shut_since: dict[str, float] = field(default_factory=dict)
     unready_since: dict[str, float] = field(default_factory=dict)
     writerless_since: dict[str, float] = field(default_factory=dict)
+    disabled_since: dict[str, float] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
     told_problems: set[str] = field(default_factory=set)
     """Of these, the ones that tell of a problem that lasts."""
@@ -68,6 +69,10 @@ class Memory:
     def writerless_seconds(self, *, writerless: bool) -> float:
         """For how long no writer has been open."""
         return self._lasting(self.writerless_since, "writer", lasts=writerless)
+
+    def disabled_seconds(self, slot: int, *, disabled: bool) -> float:
+        """For how long the copy of a slot has not answered, whichever pod it was."""
+        return self._lasting(self.disabled_since, str(slot), lasts=disabled)
 
     def _lasting(self, since: dict[str, float], key: str, *, lasts: bool) -> float:
         if not lasts:

@@ -119,11 +119,12 @@ def _copies(seen: ClusterObservation, volume: VolumeFacts | None) -> tuple[Volum
         copies.append(
             VolumeCopy(
                 slot=slot,
-                identity=volume.identities[slot],
+                identity=answer.identity if answer is not None else volume.identities[slot],
                 pod=labels.storage_pod_name(seen.name, slot),
                 zone=seen.zone_of(pod) or (claim.zone if claim is not None else None),
                 node=pod.node if pod is not None else None,
                 state=answer.grade.value if answer is not None else "silent",
+                progress=answer.progress or None if answer is not None else None,
                 scl=str(answer.scl) if answer is not None and answer.scl is not None else None,
             )
         )

@@ -10,8 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from aurora_operator.api import labels
-from aurora_operator.api.cluster import AuroraCluster, ClusterSpec, RetainPolicy, VolumeRecord
-from aurora_operator.api.messages import InstanceStatus, StorageStatus
+from aurora_operator.api.cluster import (
+    AuroraCluster,
+    ClusterSpec,
+    LostCopies,
+    RetainPolicy,
+    VolumeRecord,
+)
+from aurora_operator.api.convert import members_from_text
+from aurora_operator.api.messages import FillPhase, FillProgress, InstanceStatus, StorageStatus
 from aurora_operator.core.cluster.observation import (
     ClaimView,
     CopyGrade,
@@ -28,6 +35,7 @@ from aurora_operator.core.cluster.observation import (
 )
 from aurora_operator.core.cluster.quantity import parse_quantity_bytes
 from aurora_operator.core.lsn import Term
+from aurora_operator.core.members import BIRTH_VERSION, MemberVersion
 from aurora_operator.core.names import Identity, InstanceName, Slot, VolumeId
 
 Manifest = dict[str, Any]
@@ -52,6 +60,8 @@ def spec_facts(spec: ClusterSpec) -> SpecFacts:
         replicas=spec.replicas,
         storage_bytes=parse_quantity_bytes(spec.storage.size),
         delete_volume=spec.storage.retain_policy is RetainPolicy.DELETE,
+        replace_after_seconds=spec.storage.replace_after_seconds,
+        allow_zone_move=spec.storage.allow_zone_move,
         deletion_protection=spec.deletion_protection,
         parameter_overrides=spec.parameter_overrides,
         engine_version=spec.engine_version,
@@ -67,7 +77,24 @@ def volume_facts(record: VolumeRecord | None) -> VolumeFacts | None:
         tuple(Identity(identity) for identity in record.identities),
         record.system_identifier,
         record.complete,
+        members_version(record.members_version),
+        () if record.lost is None else tuple(map(Identity, record.lost.identities)),
+        "" if record.lost is None else record.lost.reason,
     )
+
+
+def members_version(text: str | None) -> MemberVersion:
+    """``<term>.<n>``; that of the birth when there is none, or none that can be read."""
+    term, _, number = (text or "").partition(".")
+    if not (term.isdigit() and number.isdigit()):
+        return BIRTH_VERSION
+    return MemberVersion(Term(int(term)), int(number))
+
+
+def lost_by_word(manifest: Manifest) -> tuple[Identity, ...]:
+    """The copies that a person declared lost on the AuroraCluster."""
+    text = annotations_of(manifest).get(labels.LOST_COPIES) or ""
+    return tuple(Identity(name.strip()) for name in text.split(",") if name.strip())
 
 
 def volume_record(volume: VolumeFacts) -> VolumeRecord:
@@ -77,6 +104,8 @@ def volume_record(volume: VolumeFacts) -> VolumeRecord:
         identities=volume.identities,
         system_identifier=volume.system_identifier,
         complete=volume.complete,
+        members_version=str(volume.version),
+        lost=LostCopies(identities=volume.lost, reason=volume.lost_reason) if volume.lost else None,
     )
 
 
@@ -95,6 +124,7 @@ def configured_volume(
         tuple(Identity(identity) for identity in identities),
         notes.get(labels.SYSTEM_IDENTIFIER),
         notes.get(labels.VOLUME_COMPLETE) == "true",
+        members_version(notes.get(labels.MEMBERS_VERSION)),
     )
 
 
@@ -175,6 +205,7 @@ def claim_view(claim: Manifest) -> ClaimView | None:
         identities=tuple(Identity(name) for name in identities.split(",") if name),
         system_identifier=notes.get(labels.SYSTEM_IDENTIFIER),
         complete=notes.get(labels.VOLUME_COMPLETE) == "true",
+        version=members_version(notes.get(labels.MEMBERS_VERSION)),
         zone=notes.get(labels.ZONE),
         requested_bytes=parse_quantity_bytes(requested),
         terminating="deletionTimestamp" in claim["metadata"],
@@ -244,11 +275,21 @@ def copy_view(status: StorageStatus) -> CopyView:
         log_term=status.history[-1].term if status.history else None,
         promised_term=status.promise.term if status.promise else None,
         scl=status.scl,
-        member_identities=status.members.identities if status.members else (),
+        members=None if status.members is None else members_from_text(status.members),
+        progress=_progress(status.fill),
         vdl_term=known.term if known else None,
         vdl=known.lsn if known else None,
         sentence=status.sentence,
     )
+
+
+def _progress(fill: FillProgress | None) -> str:
+    if fill is None:
+        return ""
+    if fill.phase is FillPhase.LOG:
+        return "pages are here, taking the rest of the log"
+    here, total = fill.base_bytes >> 20, fill.base_bytes_total >> 20
+    return f"{here} of about {total} MiB of pages" if total else "pages are on their way"
 
 
 def instance_view(status: InstanceStatus) -> InstanceView:
@@ -265,6 +306,7 @@ def instance_view(status: InstanceStatus) -> InstanceView:
         vdl=status.vdl.lsn if status.vdl else None,
         door_open=status.door_open,
         copies_streaming=sum(1 for copy in status.copies if copy.streaming),
+        slots_streaming=frozenset(copy.slot for copy in status.copies if copy.streaming),
         server_version=status.server_version,
         handing_over_to=asked.to if asked is not None and asked.running else None,
         hand_over_request=asked.request if asked is not None else "",

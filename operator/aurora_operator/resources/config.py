@@ -39,7 +39,10 @@ def build_agent_config(cluster: ClusterContext, volume: VolumeFacts) -> Manifest
         log_level=cluster.log_level,
     )
     metadata = cluster.metadata(labels.agent_config_name(cluster.name))
-    metadata["annotations"] = {labels.VOLUME_ID: volume.volume_id}
+    metadata["annotations"] = {
+        labels.VOLUME_ID: volume.volume_id,
+        labels.MEMBERS_VERSION: str(volume.version),
+    }
     if volume.system_identifier is not None:
         metadata["annotations"][labels.SYSTEM_IDENTIFIER] = volume.system_identifier
     if volume.complete:

@@ -44,6 +44,7 @@ def claim_annotations(slot: Slot, volume: VolumeFacts) -> dict[str, str]:
         labels.VOLUME_ID: volume.volume_id,
         labels.IDENTITY: volume.identities[slot],
         labels.IDENTITIES: ",".join(volume.identities),
+        labels.MEMBERS_VERSION: str(volume.version),
     }
     if volume.system_identifier is not None:
         annotations[labels.SYSTEM_IDENTIFIER] = volume.system_identifier

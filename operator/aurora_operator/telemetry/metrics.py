@@ -31,6 +31,12 @@ COPY_KNOWN_VDL_BYTES: Final = Gauge(
 LOG_APPENDED_BYTES: Final = Counter(
     "aurora_log_appended_bytes", "Log bytes appended to the copy since the process started."
 )
+COPY_FILL_BASE_BYTES: Final = Gauge(
+    "aurora_copy_fill_base_bytes", "Bytes of pages that came while the copy is filled anew."
+)
+COPY_FILL_BASE_TOTAL_BYTES: Final = Gauge(
+    "aurora_copy_fill_base_total_bytes", "About how many there will be; 0 when nothing is filled."
+)
 LOG_SYNC_SECONDS: Final = Histogram(
     "aurora_log_sync_seconds", "How long making the log durable took.", buckets=_SYNC_BUCKETS
 )

@@ -33,14 +33,16 @@ from aurora_operator.core.copy import (
     TruncateLog,
     Vdl,
     decide_adoption,
+    decide_members,
     decide_promise,
     may_take_log,
     reportable_lsn,
 )
 from aurora_operator.core.gate import ServePoint, candidate_serve_point, serve_point
-from aurora_operator.core.history import TermHistory
+from aurora_operator.core.history import TermHistory, common_prefix_end
 from aurora_operator.core.lsn import LOG_START, SEGMENT_BYTES, Lsn, Term
-from aurora_operator.core.names import Identity, Slot
+from aurora_operator.core.members import MemberList
+from aurora_operator.core.names import Identity, Slot, VolumeId
 from aurora_operator.core.vdl import merge_known
 from aurora_operator.core.verdicts import Refuse
 from aurora_operator.volume.behind import Behind
@@ -55,7 +57,7 @@ from aurora_operator.volume.errors import (
 )
 from aurora_operator.volume.files import Files, write_atomically
 from aurora_operator.volume.log_store import LogStore
-from aurora_operator.volume.term_file import read_record, write_record
+from aurora_operator.volume.term_file import read_record, record_path, why_foreign, write_record
 
 logger = structlog.get_logger(__name__)
 
@@ -75,6 +77,8 @@ class CopyStore:
         self._directory = directory
         self._identity = identity
         self._slot = slot
+        self._volume_id: VolumeId | None = None
+        self._fill_history = FORMAT_HISTORY
         self._files = files
         self._segment_bytes = segment_bytes
         self._state = CopyState.BLANK
@@ -93,11 +97,16 @@ class CopyStore:
         identity: Identity,
         slot: Slot,
         *,
+        volume_id: VolumeId | None = None,
         files: Files | None = None,
         segment_bytes: int = SEGMENT_BYTES,
     ) -> CopyStore:
-        """Read what is there: a full copy, a blank one, or a failed one that says why."""
+        """Read what is there: a full copy, a blank one, or a failed one that says why.
+
+        A disk that holds a copy keeps the identity of its record; ``identity`` is a blank one's.
+        """
         store = cls(directory, identity, slot, files or Files(), segment_bytes)
+        store._volume_id = volume_id
         try:
             store._open()
         except StorageError as error:
@@ -143,7 +152,8 @@ class CopyStore:
         steps = decide_promise(self.view(), asked)
         if isinstance(steps, Refuse):
             return steps
-        try:
+
+        def take() -> None:
             for step in steps:
                 match step:
                     case CloseStream():
@@ -155,46 +165,41 @@ class CopyStore:
                         self._save(replace(self._full_record(), promise=promise, scl_floor=scl))
                     case AnswerPosition():
                         self._changed()
-        except NotWritten as error:
-            return Refuse(str(error))
-        except StorageError as error:
-            self._fail(error)
-            return Refuse(self._sentence)
-        return None
+
+        return self._refused(take)
 
     def adopt(self, asked: Adoption) -> Follow | Refuse:
         """Rule 5: cut to the common prefix, take the history, both durable, then follow."""
         steps = decide_adoption(self.view(), asked)
         if isinstance(steps, Refuse):
             return steps
-        follow: Follow | None = None
-        try:
-            for step in steps:
+        *cuts, follow = steps
+        assert isinstance(follow, Follow)
+
+        def take() -> None:
+            for step in cuts:
                 match step:
                     case LowerFloor(lsn):
                         self._save(replace(self._full_record(), scl_floor=lsn))
                     case TruncateLog(lsn):
                         self._open_log().truncate(lsn)
-                    case PersistHistory(history, first_record_end, members):
-                        self._save(
-                            replace(
-                                self._full_record(),
-                                history=history,
-                                first_record_end=first_record_end,
-                                members=members,
-                            )
-                        )
-                    case Follow():
-                        follow = step
-        except NotWritten as error:
-            return Refuse(str(error))
-        except StorageError as error:
-            self._fail(error)
-            return Refuse(self._sentence)
-        assert follow is not None
+                    case PersistHistory(history, end, members):
+                        kept = replace(self._full_record(), history=history, first_record_end=end)
+                        self._save(replace(kept, members=members))
+
+        refusal = self._refused(take)
+        if refusal is not None:
+            return refusal
         self._prefix_end = follow.start_lsn
         self._changed()
         return follow
+
+    def store_members(self, writer: Promise, asked: MemberList) -> Refuse | None:
+        """Rule 8: keep the member list that the holder of the promise changed; ``None``: kept."""
+        members = decide_members(self.view(), writer, asked)
+        if isinstance(members, Refuse):
+            return members
+        return self._refused(lambda: self._save(replace(self._full_record(), members=members)))
 
     # -- rule 1: log in --------------------------------------------------------------------
 
@@ -203,8 +208,8 @@ class CopyStore:
         return self._open_log().durable_end
 
     def history(self) -> TermHistory:
-        """The history of the own log; while it is being filled, that of a formatted volume."""
-        return FORMAT_HISTORY if self._record is None else self._record.history
+        """The history of the own log; while it is being filled, the one it was given."""
+        return self._fill_history if self._record is None else self._record.history
 
     def append(self, lsn: Lsn, data: bytes, term: Term) -> None:
         """Take log bytes of ``term``; they count after ``sync`` only.
@@ -234,7 +239,8 @@ class CopyStore:
         before = log.durable_end
         self._guarded(log.sync)
         record = self._record
-        if record is not None and self._rolled(record.scl_floor, log.durable_end):
+        size = self._segment_bytes
+        if record is not None and record.scl_floor // size != log.durable_end // size:
             self._save_lazily(replace(record, scl_floor=log.durable_end))
         if log.durable_end != before:
             self._changed()
@@ -316,31 +322,60 @@ class CopyStore:
         log = self._open_log()
         self._guarded(lambda: log.remove_before(lsn))
 
-    # -- rule 13: birth --------------------------------------------------------------------
+    # -- rules 9 and 13: a blank disk is filled ----------------------------------------------
 
-    def begin_fill(self) -> None:
-        """Start from nothing: whatever an unfinished birth left is removed.
+    def wipe(self) -> None:
+        """Forget a copy that counts no more; the record goes first, so a crash leaves it blank.
 
-        The record is written last, so a crash on the way leaves a blank copy.
+        What is left of its log goes when a fill begins. A disk of another volume or slot is not
+        touched: that is a mistake with claims, which only a person can put right.
+        """
+        if self._record is not None and why_foreign(self._record, self._slot, self._volume_id):
+            raise LogRefused(f"nothing is wiped: {self._sentence}")
+        if record_path(self._directory).exists():
+            self._files.unlink(record_path(self._directory))
+            self._files.sync_directory(self._directory)
+        self._record = self._saved = None
+        self._state = CopyState.BLANK
+        self._sentence = "wiped, to be filled anew"
+        self._changed()
+
+    def begin_fill(
+        self, identity: Identity | None = None, history: TermHistory = FORMAT_HISTORY
+    ) -> None:
+        """Start from nothing: whatever an unfinished fill left is removed.
+
+        The disk is ``identity``'s from now on, its log will be of ``history`` and begins where
+        ``begin_log`` says. The record is written last, so a crash on the way leaves a blank copy.
         """
         if self._record is not None:
             raise LogRefused(f"{self._identity} has a record; a copy that was full is not re-begun")
         if self._log is not None:
             self._log.close()
+        self._identity = identity or self._identity
+        self._fill_history = history
         self._remove_log()
-        try:
-            self._log = LogStore.open(
-                self._directory / LOG_DIRECTORY,
-                files=self._files,
-                segment_bytes=self._segment_bytes,
-                salt=self._identity.encode(),
-            )
-        except StorageError as error:
-            self._fail(error)
-            raise
         self._state = CopyState.FILLING
         self._sentence = "being filled"
+        self.begin_log(history.first.begin)
         self._changed()
+
+    def begin_log(self, lsn: Lsn) -> None:
+        """While it is being filled and nothing was appended: the log begins here."""
+        self._guarded(lambda: self._read_log(begin=lsn))
+
+    def extend_fill_history(self, history: TermHistory) -> None:
+        """While it is being filled: the volume goes on under ``history``.
+
+        Refused when that parts from the log that is here already.
+        """
+        log = self._open_log()
+        if common_prefix_end(self._fill_history, log.end, history) < log.end:
+            raise LogRefused(
+                f"the log that was filled in up to {log.end} is of {self._fill_history}, and the"
+                f" volume goes on as {history}; the fill begins anew"
+            )
+        self._fill_history = history
 
     def complete_birth(self, record: CopyRecord) -> None:
         """The copy is full: its whole log is durable, now its record is."""
@@ -370,20 +405,23 @@ class CopyStore:
         record = self._record = self._saved = read_record(self._directory)
         if record is None:
             return
-        if record.identity != self._identity or record.slot != self._slot:
-            raise RecordDamaged(
-                f"the disk of slot {self._slot} should be {self._identity}, but holds"
-                f" {record.identity} of slot {record.slot}; nothing was touched, check the claims"
-            )
-        log = self._log = LogStore.open(
+        self._identity = record.identity
+        if foreign := why_foreign(record, self._slot, self._volume_id):
+            raise RecordDamaged(foreign)
+        log = self._read_log(floor=record.scl_floor)
+        log.check_terms(record.history)
+        self._become_full(record, log)
+
+    def _read_log(self, *, begin: Lsn = LOG_START, floor: Lsn = LOG_START) -> LogStore:
+        self._log = LogStore.open(
             self._directory / LOG_DIRECTORY,
-            floor=record.scl_floor,
+            begin=begin,
+            floor=floor,
             files=self._files,
             segment_bytes=self._segment_bytes,
             salt=self._identity.encode(),
         )
-        log.check_terms(record.history)
-        self._become_full(record, log)
+        return self._log
 
     def _become_full(self, record: CopyRecord, log: LogStore) -> None:
         self._record = record
@@ -409,8 +447,16 @@ class CopyStore:
         except NotWritten as error:
             logger.warning("record not saved; saved with the next change", reason=str(error))
 
-    def _rolled(self, floor: Lsn, end: Lsn) -> bool:
-        return int(floor) // self._segment_bytes != int(end) // self._segment_bytes
+    def _refused(self, act: Callable[[], object]) -> Refuse | None:
+        """Do something that was asked for; ``None``: done. What the disk refuses is refused."""
+        try:
+            act()
+        except NotWritten as error:
+            return Refuse(str(error))
+        except StorageError as error:
+            self._fail(error)
+            return Refuse(self._sentence)
+        return None
 
     def _guarded(self, act: Callable[[], object]) -> None:
         """Do something with the storage; if that breaks the copy, it is failed from now on."""

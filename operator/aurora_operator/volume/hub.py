@@ -7,10 +7,12 @@ any time. It carries no message; the agent's connections do.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from aurora_operator.core.copy import Position, Vdl
 from aurora_operator.core.following import WriterFacts
 from aurora_operator.core.lsn import Lsn
+from aurora_operator.core.members import MemberList
 from aurora_operator.core.names import Identity
 from aurora_operator.core.opening import Opened, may_open
 from aurora_operator.core.quorum import QuorumPolicy
@@ -45,6 +47,11 @@ class Hub:
             counts_for(p, writer.promise.term, writer.first_record_end, writer.members)
             for p in self._positions.values()
         )
+
+    def count_only(self, members: MemberList) -> None:
+        """From now on these count, exactly those whom commits wait for (rule 8, H20)."""
+        self._writer = replace(self._writer, members=members)
+        self._positions = {i: p for i, p in self._positions.items() if i in members}
 
     def hear(self, position: Position) -> bool:
         """Take a copy's position; true when the VDL moved and has to be told to all gates.

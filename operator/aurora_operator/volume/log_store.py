@@ -60,6 +60,7 @@ class LogStore:
         cls,
         directory: Path,
         *,
+        begin: Lsn = LOG_START,
         floor: Lsn = LOG_START,
         files: Files | None = None,
         segment_bytes: int = SEGMENT_BYTES,
@@ -67,10 +68,12 @@ class LogStore:
     ) -> LogStore:
         """Sync and read all of the log; raises ``LogDamaged`` or ``StorageFailed``.
 
+        ``begin`` is where a log begins that has no byte yet.
         ``floor`` is a position that was durable once: a log that ends below it lost bytes.
         ``salt`` is this copy's alone, and the same at every opening.
         """
         store = cls(files or Files(), directory, segment_bytes, salt)
+        store._begin = store._end = store._durable_end = begin
         with store._failing(f"the log in {directory} could not be read and synced"):
             store._open(floor)
         return store

@@ -23,17 +23,22 @@ NAME: Final = "term.json"
 _FORMAT: Final = 1
 
 
+def record_path(directory: Path) -> Path:
+    """Where a copy's record is."""
+    return directory / NAME
+
+
 def write_record(files: Files, directory: Path, record: CopyRecord) -> None:
     """Make ``record`` durable; raises what ``write_atomically`` raises."""
     document = _to_json(record)
     checksum = zlib.crc32(json.dumps(document, sort_keys=True).encode())
     line = json.dumps({"checksum": checksum, "record": document}, sort_keys=True)
-    write_atomically(files, directory / NAME, line.encode() + b"\n")
+    write_atomically(files, record_path(directory), line.encode() + b"\n")
 
 
 def read_record(directory: Path) -> CopyRecord | None:
     """The record; ``None`` when there never was one; raises ``RecordDamaged``."""
-    path = directory / NAME
+    path = record_path(directory)
     if not path.exists():
         return None
     try:
@@ -47,6 +52,16 @@ def read_record(directory: Path) -> CopyRecord | None:
             f"{path} cannot be believed ({error}); the copy is failed and must be filled from its"
             " peers"
         ) from error
+
+
+def why_foreign(record: CopyRecord, slot: Slot, volume_id: VolumeId | None) -> str | None:
+    """Why this is not the disk of that slot and volume, if so (a ``volume_id`` that is known)."""
+    if record.slot == slot and volume_id in (None, record.volume_id):
+        return None
+    return (
+        f"the disk of slot {slot} holds {record.identity} of slot {record.slot}, volume"
+        f" {record.volume_id}; nothing was touched, check the claims"
+    )
 
 
 def _to_json(record: CopyRecord) -> dict[str, Any]:
@@ -63,6 +78,7 @@ def _to_json(record: CopyRecord) -> dict[str, Any]:
         "members": {
             "version": [record.members.version.term, record.members.version.number],
             "identities": list(record.members.identities),
+            "slots": list(record.members.slots),
         },
         "known_vdl": None if vdl is None else [vdl.term, str(vdl.lsn)],
         "scl_floor": str(record.scl_floor),
@@ -88,6 +104,7 @@ def _from_json(content: dict[str, Any]) -> CopyRecord:
         members=MemberList(
             MemberVersion(Term(version_term), version_number),
             tuple(Identity(name) for name in content["members"]["identities"]),
+            tuple(Slot(slot) for slot in content["members"].get("slots", ())),
         ),
         known_vdl=None if vdl is None else Vdl(Term(vdl[0]), Lsn.parse(vdl[1])),
         scl_floor=Lsn.parse(content["scl_floor"]),

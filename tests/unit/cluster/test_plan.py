@@ -213,18 +213,6 @@ def test_claims_that_cannot_grow_are_a_condition() -> None:
     assert decide(seen).phase is ClusterPhase.AVAILABLE
 
 
-def test_a_lost_claim_of_a_complete_volume_is_not_replaced_by_a_blank_one() -> None:
-    seen = healthy()
-    seen = replace(
-        seen,
-        claims=without(seen.claims, Slot(3)),
-        storage_pods=without(seen.storage_pods, Slot(3)),
-        copies=without(seen.copies, Slot(3)),
-    )
-    assert not {CreateClaim, CreateStoragePod} & set(kinds(seen))
-    assert conditions(seen)["VolumeConsistent"] == (False, "CopyLost")
-
-
 def test_a_lost_status_is_rebuilt_from_the_claims() -> None:
     seen = replace(healthy(), recorded=None, configured=None, remembered=Remembered())
     assert RecordVolume(VOLUME) in decide(seen).actions

@@ -12,7 +12,7 @@ from support.copies import IDENTITIES, STRANGER, members
 @pytest.mark.parametrize(
     "names",
     [
-        pytest.param(IDENTITIES[:4], id="four"),
+        pytest.param(IDENTITIES[:3], id="three"),
         pytest.param((*IDENTITIES, STRANGER), id="seven"),
         pytest.param((*IDENTITIES[:5], IDENTITIES[0]), id="one-disk-twice"),
     ],

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import aiohttp
@@ -24,6 +25,7 @@ from aurora_operator.agent.client import AgentAddress, AgentUnreachable
 from aurora_operator.agent.tier import StorageTier
 from aurora_operator.api.convert import (
     adoption_to_ask,
+    members_to_ask,
     position_from_hub,
     promise_to_ask,
     view_from_status,
@@ -33,16 +35,25 @@ from aurora_operator.api.messages import (
     DurablePoint,
     HubBeat,
     HubPosition,
+    StorageAnswer,
     WriterAddress,
 )
 from aurora_operator.core.copy import CopyView, Position, Promise
-from aurora_operator.core.following import AskAdopt, AskPromise, Leave, WriterFacts, next_for_copy
+from aurora_operator.core.following import (
+    AskAdopt,
+    AskMembers,
+    AskPromise,
+    Leave,
+    WriterFacts,
+    next_for_copy,
+)
 from aurora_operator.core.isolation import NEVER_NS, Heard, out_of_reach, superseded
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.members import MemberList
 from aurora_operator.core.names import Identity, InstanceName, Slot
 from aurora_operator.core.opening import Opened
 from aurora_operator.core.quorum import AURORA_QUORUM
+from aurora_operator.core.replacement import Remembered, returned_with_less
 from aurora_operator.volume.hub import Hub
 
 log = structlog.get_logger()
@@ -54,6 +65,11 @@ _ATTEND_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 0.1
 _SEND_SECONDS: Final = 5.0
 _SILENT_SECONDS: Final = 3.0
+_ASKED: Final = {
+    AskPromise: "copy asked to promise",
+    AskMembers: "copy asked to keep the member list",
+    AskAdopt: "copy asked to adopt",
+}
 _RENEW_NS: Final = 20_000_000
 """Answers that follow each other more closely than this do not make the stamp younger."""
 _STRANDED_SECONDS: Final = 10.0
@@ -84,8 +100,10 @@ class Following:
         self._consents = False
         self._opened = False
         self._changed = asyncio.Condition()
+        self._counting = frozenset(members.identities)
+        self._guests: dict[Slot, Identity] = {}
         self._attendants = [
-            Attendant(self, slot, agent, members.identities[slot])
+            Attendant(self, slot, agent, members.identity_in(slot))
             for slot, agent in tier.agents.items()
         ]
         self._tasks: list[asyncio.Task[None]] = []
@@ -113,7 +131,46 @@ class Following:
         for attendant in self._attendants:
             if attendant.position is not None:
                 self.hub.hear(attendant.position)
-            attendant.poke(known.get(attendant.identity))
+            identity = attendant.identity
+            attendant.poke(None if identity is None else known.get(identity))
+
+    def change_members(self, members: MemberList) -> None:
+        """Rule 8: have every member keep this list; who counts does not change by that."""
+        assert self.facts is not None
+        self.members = members
+        self.facts = replace(self.facts, members=members)
+        for attendant in self._attendants:
+            guest = self._guests.get(attendant.slot)
+            attendant.belong_to(members.identity_in(attendant.slot) or guest)
+
+    def welcome(self, slot: Slot, guest: Identity) -> None:
+        """Rule 8: a filled copy follows this writer, and counts for nothing yet."""
+        assert self.facts is not None
+        self.facts = replace(self.facts, guest=guest)
+        self._guests = {slot: guest}
+        for attendant in self._attendants:
+            if attendant.slot == slot:
+                attendant.belong_to(guest)
+
+    def count_only(self, identities: Sequence[Identity]) -> None:
+        """Rule 8: these members count from now on, for the VDL and for everything else."""
+        self._counting = frozenset(identities)
+        if self.hub is None:
+            return
+        self.hub.count_only(self.members.restricted_to(identities))
+        for attendant in self._attendants:
+            if attendant.position is not None:
+                self.hub.hear(attendant.position)
+            attendant.poke()
+
+    def counts(self, identity: Identity | None) -> bool:
+        """Whether it is one of those whom commits wait for."""
+        return identity in self._counting
+
+    @property
+    def returned_with_less(self) -> frozenset[Slot]:
+        """Slots whose copy lost what this writer remembers of it (H17)."""
+        return frozenset(a.slot for a in self._attendants if a.lost_memory)
 
     async def wait_open(self, must_hold: Lsn) -> Opened:
         """Rule 6: wait until four copies hold the term up to ``must_hold`` (I4)."""
@@ -147,7 +204,7 @@ class Following:
 
     def notice(self) -> None:
         """A member was heard of: clients may be served on, or this writer is over (rule 12)."""
-        promised = (a.promised_term for a in self._attendants)
+        promised = (heard.promised_term for heard in self.heard())
         copies = (a.seen for a in self._attendants if a.seen is not None)
         over = superseded(self.promise.term, promised, AURORA_QUORUM) or out_of_reach(
             self.promise, self.members, copies, AURORA_QUORUM
@@ -160,7 +217,8 @@ class Following:
 
     def heard(self) -> tuple[Heard, ...]:
         """What rule 12 is judged by, one for each member of the own list."""
-        return tuple(Heard(a.promised_term, a.asked_ns) for a in self._attendants)
+        members = [a for a in self._attendants if self.counts(a.identity)]
+        return tuple(Heard(a.promised_term, a.asked_ns) for a in members)
 
     def members_heard(self, within_seconds: float) -> int:
         """How many members of the own term answered what they were asked so recently."""
@@ -214,13 +272,15 @@ class Following:
 
 
 class Attendant:
-    """Serves one member."""
+    """Serves one slot: its member, or the copy that is on its way in."""
 
     def __init__(
-        self, following: Following, slot: Slot, agent: AgentAddress, identity: Identity
+        self, following: Following, slot: Slot, agent: AgentAddress, identity: Identity | None
     ) -> None:
         self.agent = agent
+        self.slot = slot
         self.identity = identity
+        """Whose copy is served here; ``None`` while the slot waits to be filled."""
         self.position: Position | None = None
         self.promised_term = Term(0)
         """The highest promise heard of; a promise is never taken back."""
@@ -230,10 +290,13 @@ class Attendant:
         """The copy as it last described itself."""
         self.stranded_at = NEVER
         """Since when it is reachable, full, and bound to another attempt."""
+        self.lost_memory = False
+        """Its copy returned with less than it had (H17)."""
         self.has_prompt_readers = False
         self.beat_due = asyncio.Event()
         self._following = following
-        self._slot = slot
+        self._durable_scl: Lsn | None = None
+        """How far its log of the own term was heard to be durable."""
         self._known: CopyView | None = None
         self._poked = asyncio.Event()
         self._connected = False
@@ -245,13 +308,25 @@ class Attendant:
         self._known = known
         self._poked.set()
 
+    def belong_to(self, identity: Identity | None) -> None:
+        """Serve this copy from now on; nothing that was heard of another one is kept."""
+        if identity != self.identity:
+            self.identity = identity
+            self.position = None
+            self._durable_scl = None
+            self.promised_term = Term(0)
+            self.asked_ns = NEVER_NS
+            self.stranded_at = NEVER
+            self.lost_memory = False
+        self.poke()
+
     def describe(self) -> CopyFollowing:
         """For the status."""
         return CopyFollowing(
-            slot=self._slot,
+            slot=self.slot,
             identity=self.identity,
             reachable=self._connected,
-            streaming=self._connected and self._streaming,
+            streaming=self._connected and self._streaming and self._following.counts(self.identity),
             promised_term=self.promised_term or None,
             scl=None if self.position is None else self.position.scl,
             sentence=self._sentence,
@@ -307,16 +382,21 @@ class Attendant:
             await socket.close()
 
     async def _take(self, message: HubPosition) -> None:
-        position = position_from_hub(self.identity, message)
         lost_stream = self._streaming and not message.streaming
         first = not self._connected
         self._connected = True
+        identity = self.identity
+        if identity is None or message.identity not in (None, identity):
+            self._streaming = False  # another disk answers here: it is no news of this copy
+            return
+        position = position_from_hub(identity, message)
         self._streaming = message.streaming
         if message.has_prompt_readers != self.has_prompt_readers:
             self.has_prompt_readers = message.has_prompt_readers
             self._following.tell_all()
         self._note_promise(message.promised_term)
         self._note_answer(message)
+        self._note_log(message)
         if first or lost_stream:
             self.poke()
         if position != self.position:
@@ -335,6 +415,12 @@ class Attendant:
         if message.answers_ns >= self.asked_ns + _RENEW_NS:
             self.asked_ns = message.answers_ns
             self._following.notice()
+
+    def _note_log(self, message: HubPosition) -> None:
+        """What it may never have less of, in this writer's term (H17)."""
+        own = message.promised_term == message.log_term == self._following.promise.term
+        if own and message.scl is not None:
+            self._durable_scl = max(message.scl, self._durable_scl or message.scl)
 
     # --- promise, adopt, leave ---------------------------------------------------------------
 
@@ -368,14 +454,23 @@ class Attendant:
         """Do one thing for the copy; how long to wait before looking again."""
         client = self._following.tier.client
         copy, self._known = self._known, None
+        before = Remembered()  # an answer that was told already may be older than what was heard
         if copy is None:
+            before = Remembered(self.promised_term, self._durable_scl)
             copy = view_from_status(await client.fetch_storage_status(self.agent))
-        if copy.identity != self.identity:
-            self._sentence = f"{copy.identity} answers where {self.identity} is a member"
-            return _ATTEND_SECONDS
         self.seen = copy
-        self._note_promise(copy.promised_term)
         self._following.notice()
+        if copy.identity != self.identity:
+            expected = self.identity or "none"
+            self._sentence = f"{copy.identity} answers; the member of this slot is {expected}"
+            return _ATTEND_SECONDS
+        less = returned_with_less(copy, before, facts.promise.term)
+        if less is not None:
+            if not self.lost_memory:
+                log.error("a copy lost what it had; it is to be filled anew", reason=less)
+            self.lost_memory, self._sentence = True, less
+            return _ATTEND_SECONDS
+        self._note_promise(copy.promised_term)
         step = next_for_copy(facts, copy)
         self._sentence = step.sentence
         bound_elsewhere = (
@@ -387,16 +482,9 @@ class Attendant:
         if isinstance(step, Leave):
             return _ATTEND_SECONDS
         started = time.monotonic()
-        if isinstance(step, AskPromise):
-            ask = promise_to_ask(step.promise, self._following.writer.instance)
-            answer = await client.promise(self.agent, ask)
-        else:
-            assert isinstance(step, AskAdopt)
-            answer = await client.adopt(
-                self.agent, adoption_to_ask(step.adoption, self._following.writer)
-            )
+        answer = await self._ask(step)
         log.info(
-            "copy asked to promise" if isinstance(step, AskPromise) else "copy asked to adopt",
+            _ASKED[type(step)],
             pod=self.agent.pod,
             granted=answer.granted,
             sentence=answer.sentence,
@@ -405,7 +493,18 @@ class Attendant:
         self._sentence = answer.sentence
         if not answer.granted:
             return _ATTEND_SECONDS
-        if isinstance(step, AskPromise):
-            self._known = view_from_status(answer.status)
-            return 0.0
-        return _RETRY_SECONDS * 5
+        if isinstance(step, AskAdopt):
+            return _RETRY_SECONDS * 5
+        self._known = view_from_status(answer.status)
+        return 0.0
+
+    async def _ask(self, step: AskPromise | AskMembers | AskAdopt) -> StorageAnswer:
+        client, writer = self._following.tier.client, self._following.writer
+        match step:
+            case AskPromise(promise):
+                return await client.promise(self.agent, promise_to_ask(promise, writer.instance))
+            case AskMembers(members):
+                ask = members_to_ask(self._following.promise, members)
+                return await client.store_members(self.agent, ask)
+            case AskAdopt(adoption):
+                return await client.adopt(self.agent, adoption_to_ask(adoption, writer))

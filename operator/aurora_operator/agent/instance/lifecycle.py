@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -29,6 +29,7 @@ from aurora_operator.agent.instance.opening import (
     OpeningRefused,
     open_volume,
 )
+from aurora_operator.agent.instance.replacing import replace_lost_copies
 from aurora_operator.agent.instance.replica import CannotFollow, Replica
 from aurora_operator.agent.instance.restart import StoppedWriter
 from aurora_operator.agent.instance.switchover import Switchovers
@@ -87,6 +88,7 @@ class Instance:
             WriterAddress(instance=InstanceName(place.pod), ip=place.pod_ip, port=port),
         )
         self._open_wish: str | None = None
+        self._lost: tuple[Identity, ...] = ()
         self._open_wished = asyncio.Event()
         self._restart_wished = asyncio.Event()
 
@@ -107,8 +109,13 @@ class Instance:
         healthy = self._machine.door.is_open and self.replica.streaming
         return Standing(InstanceName(self._place.pod), healthy, self.replica.applied_lsn)
 
-    def wish_open(self, reason: str) -> tuple[bool, str]:
-        """Take note that this instance should open the volume; asking again is harmless."""
+    def wish_open(self, reason: str, lost: Sequence[Identity] = ()) -> tuple[bool, str]:
+        """Take note that this instance should open the volume; asking again is harmless.
+
+        ``lost``: three members that were recorded as lost for good (rule 10). It is a fact, once
+        told it is kept: the next attempt may be begun by somebody who was not told.
+        """
+        self._lost = tuple(lost) or self._lost
         if self.role is InstanceRole.WRITER:
             return True, f"it is the writer of term {self.term} already"
         if self.role is InstanceRole.STOPPED:
@@ -189,7 +196,8 @@ class Instance:
                 reason = await self._while_server_runs(self._follow_until_asked())
                 self._say(InstanceRole.OPENING, f"opening: {reason}")
                 try:
-                    return await self._while_server_runs(open_volume(self._candidate, reason))
+                    opening = open_volume(self._candidate, reason, self._lost)
+                    return await self._while_server_runs(opening)
                 except OpeningRefused as error:
                     metrics.OPENINGS.labels(outcome="refused").inc()
                     log.warning("opening refused; still a replica", reason=str(error))
@@ -241,6 +249,9 @@ class Instance:
         guarding = asyncio.create_task(
             watch_over_clients(opened.following, self._machine), name="guard the door"
         )
+        replacing = asyncio.create_task(
+            replace_lost_copies(opened.following, self._machine), name="replace lost copies"
+        )
         try:
             serving = self.switchovers.serve(opened.following, time.monotonic())
             await self._while_server_runs(serving)
@@ -255,9 +266,9 @@ class Instance:
             await self._end_writer()
             return
         finally:
-            for task in (announcing, guarding):
+            for task in (announcing, guarding, replacing):
                 task.cancel()
-            await asyncio.wait([announcing, guarding])
+            await asyncio.wait([announcing, guarding, replacing])
         self._machine.shut_door()
         await self._end_writer()
         await self._machine.stop()

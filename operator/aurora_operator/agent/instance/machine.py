@@ -18,6 +18,7 @@ from aurora_operator.agent.server_output import emit_server_line
 from aurora_operator.agent.tier import StorageTier
 from aurora_operator.agent.users import os_user
 from aurora_operator.api.agent_config import AgentConfig
+from aurora_operator.core.lsn import Lsn
 from aurora_operator.core.names import Identity, Slot
 from aurora_operator.engines.postgresql.endpoint import TlsFiles
 from aurora_operator.engines.postgresql.guard_door import Door
@@ -55,6 +56,8 @@ class Machine:
         self._place = place
         self._config = config
         self._tier = tier
+        self._members: tuple[Identity, ...] = config.birth.identities
+        """Whom commits wait for, once it is promoted."""
         self.server = Server(data=self.data, emit=emit_server_line)
         self.sql = Sql(socket_directory=place.run, port=config.port)
         self.door = Door(place.run / "door")
@@ -86,6 +89,7 @@ class Machine:
     async def start_replica(self) -> None:
         """Start as a standby of the relay, shut; returns when it can be queried locally."""
         self.door.create_shut()
+        self._members = self._config.birth.identities
         self.relay.set_capped()
         self._write_settings()
         self.server.make_standby()
@@ -103,6 +107,21 @@ class Machine:
         Harmless for a standby, and quick when it was done before.
         """
         await self.sql.ensure_slots(identities)
+        await self._wait_for(identities)
+
+    async def take_out(self, identities: Sequence[Identity]) -> None:
+        """Rule 8: commits wait for these only; whoever else streamed is seen to be gone (H1)."""
+        await self._wait_for(identities)
+        await self.sql.ensure_slots(identities)
+        await self.sql.must_not_count_others(identities)
+
+    async def welcome(self, guest: Identity) -> Lsn:
+        """Rule 8: give a copy on its way in a slot; how far the log is flushed now (H8)."""
+        await self.sql.ensure_slots((*self._members, guest))
+        return (await self.sql.writer_facts()).flushed_lsn
+
+    async def _wait_for(self, identities: Sequence[Identity]) -> None:
+        self._members = tuple(identities)
         self.server.write_files({MEMBERS_FILE: members_conf(identities)})
         wanted = sync_names(identities)
         if await self.sql.show(_LIST_SETTING) != wanted:
@@ -120,7 +139,7 @@ class Machine:
         )
         if rows:
             log.warning("slots had lost their log and are made anew", slots=[r[0] for r in rows])
-            await self.sql.ensure_slots(self._config.birth.identities)
+            await self.sql.ensure_slots(self._members)
 
     def take_config(self, config: AgentConfig) -> None:
         """The user's parameters may have changed; those that need a restart wait for one."""
@@ -204,7 +223,7 @@ class Machine:
             os_user=os_user(),
             parameters=self._config.parameters,
         )
-        members = members_conf(self._config.birth.identities)
+        members = members_conf(self._members)
         self.server.write_files({**configuration_files(settings), MEMBERS_FILE: members})
 
 

@@ -14,7 +14,7 @@ import random
 import secrets
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import structlog
@@ -24,6 +24,7 @@ from aurora_operator.agent.instance.following import Following
 from aurora_operator.agent.instance.isolation import let_clients_in
 from aurora_operator.agent.instance.machine import Machine
 from aurora_operator.agent.instance.mark import MarkFile
+from aurora_operator.agent.instance.refounding import NoFourthCopy, make_fourth
 from aurora_operator.agent.place import Place
 from aurora_operator.agent.tier import StorageTier
 from aurora_operator.api.convert import answer_from_message, promise_to_ask
@@ -97,12 +98,19 @@ class Candidate:
     address: WriterAddress
 
 
-async def open_volume(candidate: Candidate, reason: str) -> OpenedVolume:
-    """Open the volume with this instance, a running replica, under a new term."""
-    attempt = _Attempt(candidate, reason)
+async def open_volume(
+    candidate: Candidate, reason: str, lost: Sequence[Identity] = ()
+) -> OpenedVolume:
+    """Open the volume with this instance, a running replica, under a new term.
+
+    ``lost`` are members whose disks were recorded as lost for good (rule 10).
+    """
+    attempt = _Attempt(candidate, reason, lost)
     term = await attempt.gather_prevotes()
     try:
         choice = await attempt.gather_promises(term)
+        if choice.survivors:
+            choice = await attempt.make_fourth(choice)
         attempt.begin_following(choice)
         await attempt.unless_superseded(attempt.catch_up(choice))
         facts = await attempt.promote(choice)
@@ -117,9 +125,10 @@ async def open_volume(candidate: Candidate, reason: str) -> OpenedVolume:
 class _Attempt:
     """The steps of one attempt, in order."""
 
-    def __init__(self, candidate: Candidate, reason: str) -> None:
+    def __init__(self, candidate: Candidate, reason: str, lost: Sequence[Identity]) -> None:
         self._on = candidate
         self._reason = reason
+        self._lost = lost
         self._started = time.monotonic()
         self._attempt_id = AttemptId(secrets.token_hex(8))
         self._promise = Promise(Term(0), self._attempt_id)
@@ -142,12 +151,12 @@ class _Attempt:
 
             answers = await self._on.tier.ask(
                 question,
-                lambda got: isinstance(_judge_prevotes(got), Proceed),
+                lambda got: isinstance(self._judge_prevotes(got), Proceed),
                 _PREVOTE_ROUND_SECONDS,
                 linger_seconds=_STRAGGLER_SECONDS,
             )
             seen += [a.status.promise.term for a in answers if a.status.promise is not None]
-            verdict = _judge_prevotes(answers)
+            verdict = self._judge_prevotes(answers)
             if isinstance(verdict, Proceed):
                 self._step("pre-votes", sentence=verdict.sentence)
                 return next_term(seen)
@@ -185,6 +194,23 @@ class _Attempt:
         }
         self._step("promises", sentence=verdict.sentence)
         return verdict
+
+    async def make_fourth(self, choice: Choice) -> Choice:
+        """Rule 10: with three left, a fourth copy is made of the chosen log before anything else.
+
+        Nothing here changed yet, so what fails leaves a replica.
+        """
+        log.warning("three copies are left; a fourth is made", sentence=choice.sentence)
+        try:
+            members, fourth = await make_fourth(self._on.tier, self._promise, choice)
+        except NoFourthCopy as error:
+            assert self._preparing is not None
+            await self._preparing
+            await self._on.machine.forget_promotion()
+            raise OpeningRefused(str(error)) from error
+        self._known[fourth.identity] = fourth
+        self._step("a fourth copy is full", sentence=f"the members are {members}")
+        return replace(choice, members=members)
 
     def begin_following(self, choice: Choice) -> None:
         """Rule 4: the mark comes before any byte that the volume may not keep."""
@@ -295,7 +321,12 @@ class _Attempt:
             await self._following.stop()
 
     def _choose(self, answers: Sequence[StorageAnswer]) -> Choice | Wait | GiveUp:
-        return choose(self._promise, [answer_from_message(a) for a in answers], AURORA_QUORUM)
+        told = [answer_from_message(answer) for answer in answers]
+        return choose(self._promise, told, AURORA_QUORUM, self._lost)
+
+    def _judge_prevotes(self, answers: Sequence[StorageAnswer]) -> Proceed | Wait:
+        told = [answer_from_message(answer) for answer in answers]
+        return judge_prevotes(told, AURORA_QUORUM, self._lost)
 
     def _write_mark(self, *, opened: bool) -> None:
         place = self._on.place
@@ -310,7 +341,3 @@ class _Attempt:
             milliseconds=milliseconds,
             sentence=sentence,
         )
-
-
-def _judge_prevotes(answers: Sequence[StorageAnswer]) -> Proceed | Wait:
-    return judge_prevotes([answer_from_message(a) for a in answers], AURORA_QUORUM)

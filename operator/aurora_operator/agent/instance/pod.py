@@ -138,7 +138,7 @@ class InstancePod:
     async def _open(self, ask: OpenAsk) -> InstanceAnswer:
         instance = self._instance
         accepted, sentence = (
-            instance.expect_opening() if ask.soon else instance.wish_open(ask.reason)
+            instance.expect_opening() if ask.soon else instance.wish_open(ask.reason, ask.lost)
         )
         log.info(
             "asked to open", reason=ask.reason, soon=ask.soon, accepted=accepted, sentence=sentence

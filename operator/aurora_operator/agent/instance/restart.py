@@ -20,7 +20,8 @@ from aurora_operator.agent.instance.opening import Candidate, OpenedVolume
 from aurora_operator.api.convert import view_from_status
 from aurora_operator.core.copy import CopyState, CopyView
 from aurora_operator.core.following import WriterFacts
-from aurora_operator.core.members import highest
+from aurora_operator.core.lsn import Term
+from aurora_operator.core.members import MemberList, highest
 from aurora_operator.core.quorum import AURORA_QUORUM
 from aurora_operator.core.restart import Mark, judge_restart
 from aurora_operator.core.verdicts import Proceed, Wipe
@@ -108,10 +109,20 @@ class StoppedWriter:
                 and record.promise == promise
                 and record.history.last.term == promise.term
             ):
-                members = highest(c.record.members for c in copies if c.record is not None)
+                members = _renewed(copies, promise.term)
                 return WriterFacts(promise, record.history, record.first_record_end, members)
         raise LookupError(f"no copy that answers has adopted {promise}")
 
     async def _full_copies(self) -> list[CopyView]:
         statuses = await self._on.tier.statuses(_STATUS_SECONDS)
         return [view_from_status(status) for status in statuses if status.state is CopyState.FULL]
+
+
+def _renewed(copies: Sequence[CopyView], term: Term) -> MemberList:
+    """The members, under a version that this writer certainly never used.
+
+    It may have made one more list before it ended, which none of these copies keeps (rule 8).
+    """
+    members = highest(c.record.members for c in copies if c.record is not None)
+    once_more = members.renewed(term, members.version)
+    return once_more.renewed(term, once_more.version)

@@ -19,6 +19,7 @@ from aurora_operator.agent.storage.page_store import PageStore
 from aurora_operator.agent.tier import StorageTier
 from aurora_operator.api.convert import (
     adoption_from_ask,
+    members_from_text,
     promise_from_ask,
     status_from_view,
 )
@@ -27,8 +28,10 @@ from aurora_operator.api.messages import (
     FillAsk,
     FormatAsk,
     HubBeat,
+    MembersAsk,
     PrevoteAsk,
     PromiseAsk,
+    RefillAsk,
     StorageAnswer,
     StorageStatus,
     WriterAddress,
@@ -135,7 +138,8 @@ class StorageAsks:
 
     def status_now(self) -> StorageStatus:
         """Everything for the status."""
-        return status_from_view(self.view(), self.stream_state(), self._page_store.status())
+        status = status_from_view(self.view(), self.stream_state(), self._page_store.status())
+        return status.model_copy(update={"fill": self._birth.progress})
 
     async def status(self, _ask: None) -> StorageStatus:
         """``GET status``."""
@@ -154,6 +158,27 @@ class StorageAsks:
     async def fill(self, ask: FillAsk) -> StorageAnswer:
         """Begin to fill from another copy; it goes on after the answer."""
         return self._answer(self._birth.begin_fill(ask))
+
+    async def refill(self, ask: RefillAsk) -> StorageAnswer:
+        """Begin to fill as a new copy (rule 9); it goes on after the answer."""
+        verdict = await self._birth.begin_refill(ask)
+        answer = self._answer(verdict)
+        log.info(
+            "asked to refill",
+            term=ask.term,
+            identity=ask.identity,
+            granted=answer.granted,
+            sentence=verdict.sentence,
+        )
+        return answer
+
+    async def store_members(self, ask: MembersAsk) -> StorageAnswer:
+        """Rule 8: the list is durable when this is granted."""
+        members = members_from_text(ask.members)
+        refusal = self._store.store_members(promise_from_ask(ask), members)
+        verdict = refusal or Proceed(f"keeps the list {members}")
+        log.info("member list", term=ask.term, granted=refusal is None, sentence=verdict.sentence)
+        return self._answer(verdict)
 
     async def prevote(self, ask: PrevoteAsk) -> StorageAnswer:
         """Rule 2: nothing is written."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -72,7 +72,14 @@ class PageStore:
             return None
         return (await self._server.control_data()).redo_lsn
 
-    async def take_base(self, sources: Sequence[TcpEndpoint], target: Path) -> None:
+    async def take_base(
+        self,
+        sources: Sequence[TcpEndpoint],
+        target: Path,
+        *,
+        bytes_per_second: int | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> None:
         """Copy a base into ``target``, which is empty or absent, from the first that gives one."""
         failures: list[str] = []
         for source in sources:
@@ -84,6 +91,8 @@ class PageStore:
                     tls=self._tls,
                     application_name=self._place.pod,
                     sync=True,
+                    bytes_per_second=bytes_per_second,
+                    on_progress=on_progress,
                 )
             except (ProgramFailed, OSError, TimeoutError) as error:
                 failures.append(f"{source}: {error}")

@@ -37,8 +37,10 @@ from aurora_operator.api.messages import (
     FormatAsk,
     HubBeat,
     HubPosition,
+    MembersAsk,
     PrevoteAsk,
     PromiseAsk,
+    RefillAsk,
 )
 from aurora_operator.core.copy import Promise, Vdl
 from aurora_operator.engines.postgresql.endpoint import TlsFiles
@@ -63,11 +65,21 @@ class StoragePod:
         self._supervisor = supervisor
         self._slot = next(pod.slot for pod in config.storage if pod.pod == place.pod)
         self._certificates = Certificates(place.tls)
-        self._store = CopyStore.open(place.disk, config.birth.identities[self._slot], self._slot)
+        self._store = CopyStore.open(
+            place.disk,
+            config.birth.identities[self._slot],
+            self._slot,
+            volume_id=config.birth.volume_id,
+        )
         self._tier = StorageTier(config, AgentClient(self._certificates.client()))
         self._page_store = PageStore(place, self._tier, self._slot)
         self._birth = CopyBirth(
-            place=place, store=self._store, page_store=self._page_store, tier=self._tier
+            place=place,
+            store=self._store,
+            page_store=self._page_store,
+            tier=self._tier,
+            on_wiped=supervisor.fail,
+            bytes_per_second=config.refill_bytes_per_second,
         )
         tls = TlsFiles(place.tls)
         self._hub = HubEnd(self._position, self._learn)
@@ -127,8 +139,9 @@ class StoragePod:
         self._store.close()
 
     async def _serve_when_full(self) -> None:
-        if self._store.state is not CopyState.FULL:
-            await self._birth.done.wait()
+        if self._store.state is CopyState.FULL:
+            self._birth.done.set()
+        await self._birth.done.wait()
         await self._gate.start(
             host=self._place.listen,
             port=PORT_GATE,
@@ -220,6 +233,8 @@ class StoragePod:
             Route("GET", "/v1/storage/status", everybody, None, asks.status),
             Route("POST", "/v1/storage/format", operator, FormatAsk, asks.format),
             Route("POST", "/v1/storage/fill", operator, FillAsk, asks.fill),
+            Route("POST", "/v1/storage/refill", instance, RefillAsk, asks.refill),
+            Route("POST", "/v1/storage/members", instance, MembersAsk, asks.store_members),
             Route("POST", "/v1/storage/prevote", instance, PrevoteAsk, asks.prevote),
             Route("POST", "/v1/storage/promise", instance, PromiseAsk, asks.promise),
             Route("POST", "/v1/storage/adopt", instance, AdoptAsk, asks.adopt),

@@ -41,21 +41,30 @@ class GateJudge:
             if ask.common_name != PeerRole.STORAGE:
                 return SessionVerdict(False, f"{ask.common_name} has no copy to fill")
             identity = Identity(ask.parameters[FILL_PARAMETER])
-            return _uncapped(judge_fill_session(self._store.view(), identity))
+            claimed = _claimed(ask)
+            if isinstance(claimed, Refuse):
+                return _uncapped(claimed)
+            return _uncapped(judge_fill_session(self._store.view(), identity, claimed))
         if TERM_PARAMETER in ask.parameters:
             if ask.common_name != PeerRole.INSTANCE:
                 return SessionVerdict(False, f"{ask.common_name} cannot be a candidate")
-            return _uncapped(self._judge_candidate(ask))
+            claimed = _claimed(ask)
+            if not isinstance(claimed, Promise):
+                return _uncapped(claimed or Refuse("a candidate names its attempt"))
+            return _uncapped(judge_uncapped(self._store.view(), claimed))
         if ask.common_name not in (PeerRole.INSTANCE, PeerRole.STORAGE):
             return SessionVerdict(False, f"{ask.common_name} may not read log")
         return SessionVerdict(True, "serves up to the volume durable position")
 
-    def _judge_candidate(self, ask: SessionAsk) -> Proceed | Refuse:
-        term = ask.parameters[TERM_PARAMETER]
-        if not term.isdigit():
-            return Refuse(f"{term!r} is no term")
-        attempt = AttemptId(ask.parameters.get(ATTEMPT_PARAMETER, ""))
-        return judge_uncapped(self._store.view(), Promise(Term(int(term)), attempt))
+
+def _claimed(ask: SessionAsk) -> Promise | Refuse | None:
+    """The attempt in whose name log is asked for, if any."""
+    term = ask.parameters.get(TERM_PARAMETER)
+    if term is None:
+        return None
+    if not term.isdigit():
+        return Refuse(f"{term!r} is no term")
+    return Promise(Term(int(term)), AttemptId(ask.parameters.get(ATTEMPT_PARAMETER, "")))
 
 
 def _uncapped(verdict: Proceed | Refuse) -> SessionVerdict:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from aurora_operator.core.cluster.observation import VolumeFacts
 from aurora_operator.core.lsn import Term
-from aurora_operator.core.names import InstanceName, Slot
+from aurora_operator.core.names import Identity, InstanceName, Slot
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,13 @@ class CreateStoragePod:
 
 
 @dataclass(frozen=True)
+class DeleteClaim:
+    """Delete the claim of a copy that is gone for good: a new one is made in its place."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True)
 class FormatVolume:
     """Tell slot 0 to run initdb: once in a cluster's life (rule 13)."""
 
@@ -126,6 +133,8 @@ class AskOpen:
 
     instance: InstanceName
     reason: str
+    lost: tuple[Identity, ...] = ()
+    """The three copies that were recorded as lost, if they were (rule 10)."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +195,7 @@ Action = (
     | AnnotateClaim
     | ExpandClaim
     | CreateStoragePod
+    | DeleteClaim
     | FormatVolume
     | FillCopies
     | CreateInstance

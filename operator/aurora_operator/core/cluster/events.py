@@ -40,6 +40,31 @@ class EventKind(Enum):
     INSTANCE_RESTARTED = _Kind("DBInstanceRestarted", False, "DB instance restarted: {0}")
     INSTANCE_REPLACED = _Kind("DBInstanceReplaced", True, "Replacing DB instance {0}: {1}")
     STORAGE_POD_REPLACED = _Kind("StoragePodReplaced", True, "Replacing storage pod {0}: {1}")
+    COPY_REPLACED = _Kind(
+        "StorageCopyReplaced",
+        True,
+        "Replacing the copy in slot {0}: {1}. Its claim is made anew; writes and reads go on",
+    )
+    COPY_REPAIR_STARTED = _Kind(
+        "StorageRepairStarted",
+        False,
+        "Started repair of the copy in slot {0}: it is filled from the other copies",
+    )
+    COPY_REPAIR_COMPLETED = _Kind(
+        "StorageRepairCompleted", False, "Completed repair of the copy in slot {0}: {1} is a member"
+    )
+    COPIES_DECLARED_LOST = _Kind(
+        "StorageCopiesLost",
+        True,
+        "Three copies ({0}) are recorded as lost: {1}. The volume is opened with the other three; "
+        "nothing that was acknowledged is lost, and the lost copies are made anew",
+    )
+    WRITER_ENDED_FOR_REPAIR = _Kind(
+        "StorageWriterEnded",
+        True,
+        "Ending the writer {0}: three copies are gone, so it can commit nothing. The volume is "
+        "opened again with the other three",
+    )
     FAILOVER_STARTED_SAME_ZONE = _Kind(
         "FailoverStarted", False, "Started same AZ failover to DB instance: {0}"
     )

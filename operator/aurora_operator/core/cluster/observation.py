@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from aurora_operator.core.lsn import Lsn, Term
+from aurora_operator.core.members import BIRTH_VERSION, MemberList, MemberVersion
 from aurora_operator.core.names import Identity, InstanceName, Slot, VolumeId
 
 
@@ -42,6 +43,10 @@ class SpecFacts:
     storage_bytes: int = 10 * 2**30
     delete_volume: bool = False
     """``storage.retainPolicy`` is Delete."""
+    replace_after_seconds: float = 600.0
+    """``storage.replaceAfterSeconds``: so long a copy's pod may be unable to run."""
+    allow_zone_move: bool = False
+    """``storage.allowZoneMove``: a lost copy may be made anew in another zone."""
     deletion_protection: bool = False
     parameter_overrides: Mapping[str, str] = field(default_factory=dict)
     engine_version: str = "17"
@@ -49,12 +54,18 @@ class SpecFacts:
 
 @dataclass(frozen=True)
 class VolumeFacts:
-    """The birth record, from wherever it was found."""
+    """The record of the volume, from wherever it was found: its birth, and its members since."""
 
     volume_id: VolumeId
     identities: tuple[Identity, ...]
+    """In slot order. While a copy is being replaced, its slot shows the identity it had."""
     system_identifier: str | None = None
     complete: bool = False
+    version: MemberVersion = BIRTH_VERSION
+    """Of the member list that the volume told last (rule 8)."""
+    lost: tuple[Identity, ...] = ()
+    """Three members recorded as lost for good, until all of them are replaced (rule 10)."""
+    lost_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,7 @@ class ClaimView:
     identities: tuple[Identity, ...] = ()
     system_identifier: str | None = None
     complete: bool = False
+    version: MemberVersion = BIRTH_VERSION
     zone: str | None = None
     requested_bytes: int = 0
     terminating: bool = False
@@ -128,7 +140,10 @@ class CopyView:
     log_term: Term | None = None
     promised_term: Term | None = None
     scl: Lsn | None = None
-    member_identities: tuple[Identity, ...] = ()
+    members: MemberList | None = None
+    """The member list that the copy keeps."""
+    progress: str = ""
+    """How far its fill is, while it is being filled."""
     vdl_term: Term | None = None
     vdl: Lsn | None = None
     sentence: str = ""
@@ -149,6 +164,8 @@ class InstanceView:
     door_open: bool = False
     copies_streaming: int = 0
     """How many copies take the writer's log, as the writer sees it."""
+    slots_streaming: frozenset[Slot] = frozenset()
+    """Which ones."""
     server_version: str | None = None
     handing_over_to: InstanceName | None = None
     """A writer that keeps clients out for the sake of a switchover to this one."""
@@ -219,6 +236,10 @@ class ClusterObservation:
     """How long this operator has seen no open writer."""
     outdated_pods: frozenset[str] = frozenset()
     """Pods whose form differs from what would be built today."""
+    disabled_seconds: Mapping[Slot, float] = field(default_factory=dict)
+    """How long this operator has seen the copy of a slot not answer, without a break."""
+    lost_by_word: tuple[Identity, ...] = ()
+    """Three copies that a person declared lost for good, by annotation (rule 10)."""
     other_objects: int = 0
     """Services, Secrets and the like that carry the cluster's label (for deletion)."""
 

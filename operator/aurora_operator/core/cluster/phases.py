@@ -16,6 +16,7 @@ from aurora_operator.core.cluster.failover import WriterInDoubt, decide_opening,
 from aurora_operator.core.cluster.observation import (
     ClusterObservation,
     CopyGrade,
+    CopyView,
     InstanceView,
     PodView,
     Role,
@@ -27,7 +28,15 @@ from aurora_operator.core.names import SLOT_COUNT, InstanceName, Slot
 READ_QUORUM: Final = 3
 WRITE_QUORUM: Final = 4
 _VOLUME_REASONS: Final = frozenset(
-    {"VolumeMismatch", "VolumeLost", "ClaimsTerminating", "IdentitiesUnknown", "BaseLost"}
+    {
+        "VolumeMismatch",
+        "VolumeLost",
+        "ClaimsTerminating",
+        "IdentitiesUnknown",
+        "BaseLost",
+        "FourLost",
+        "ThreeLeft",
+    }
 )
 
 
@@ -230,7 +239,9 @@ def _copies_sentence(seen: ClusterObservation, volume: VolumeFacts | None, full:
     if full == SLOT_COUNT:
         return "six full copies answer and follow"
     lacking = [
-        f"slot {slot}: {seen.copies[slot].grade}" if slot in seen.copies else f"slot {slot}: silent"
+        f"slot {slot}: {_grade(seen.copies[slot])}"
+        if slot in seen.copies
+        else f"slot {slot}: silent"
         for slot in _slots()
         if slot not in seen.copies or seen.copies[slot].grade is not CopyGrade.FULL
     ]
@@ -243,6 +254,10 @@ def _copies_sentence(seen: ClusterObservation, volume: VolumeFacts | None, full:
     if full == READ_QUORUM:
         return f"{told}; writes wait for a fourth copy, nothing acknowledged is lost"
     return f"{told}; writes wait, and what is acknowledged needs the silent copies back"
+
+
+def _grade(copy: CopyView) -> str:
+    return f"{copy.grade}, {copy.progress}" if copy.progress else str(copy.grade)
 
 
 def _slots() -> tuple[Slot, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from aurora_operator.core.cluster.observation import ClaimView, NodeView
@@ -38,6 +39,29 @@ def place_slots(
         load = Counter(zone for zone in placed.values() if zone)
         placed[slot] = min(chosen, key=lambda zone: (load[zone], chosen.index(zone)))
     return {Slot(number): placed[Slot(number)] for number in range(SLOT_COUNT)}
+
+
+@dataclass(frozen=True)
+class NewPlace:
+    """Where a copy would be made anew."""
+
+    zone: str | None
+    moves: bool
+    """That is another zone than the one it belongs to."""
+
+
+def place_anew(nodes: Iterable[NodeView], claims: Mapping[Slot, ClaimView], slot: Slot) -> NewPlace:
+    """The zone of a copy whose claim is gone, or is to go: its own, if a node there can run it."""
+    able = [node for node in nodes if node.schedulable and node.ready]
+    others = {other: claim for other, claim in claims.items() if other != slot}
+    zone = place_slots(able, others)[slot]
+    claim = claims.get(slot)
+    if claim is not None:
+        own = claim.zone
+        return NewPlace(own, False) if any(n.zone == own for n in able) else NewPlace(zone, True)
+    load = Counter(other.zone for other in others.values() if other.zone)
+    lightest = min(load.values(), default=0)
+    return NewPlace(zone, zone is not None and load[zone] > lightest)
 
 
 def _chosen_zones(nodes_by_zone: Mapping[str, int], used: Iterable[str | None]) -> list[str]:

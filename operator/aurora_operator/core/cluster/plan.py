@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from aurora_operator.core.cluster import volume_record
+from aurora_operator.core.cluster import repair, volume_record
 from aurora_operator.core.cluster.actions import (
     AcceptSwitchover,
     Action,
@@ -48,7 +48,12 @@ from aurora_operator.core.cluster.failover import (
     decide_opening,
     open_writer,
 )
-from aurora_operator.core.cluster.observation import ClusterObservation, PodView, Role, VolumeFacts
+from aurora_operator.core.cluster.observation import (
+    ClusterObservation,
+    PodView,
+    Role,
+    VolumeFacts,
+)
 from aurora_operator.core.cluster.phases import (
     ClusterPhase,
     Problem,
@@ -58,8 +63,9 @@ from aurora_operator.core.cluster.phases import (
     ready_replicas,
     serving_copies,
 )
-from aurora_operator.core.cluster.placement import place_slots
+from aurora_operator.core.cluster.placement import place_anew, place_slots
 from aurora_operator.core.cluster.problems import input_problems, pod_problems
+from aurora_operator.core.cluster.repair_plan import plan_lost_copies, repaired_notes
 from aurora_operator.core.cluster.rollout import next_outdated, stuck_outdated
 from aurora_operator.core.cluster.scaling import scale_instances
 from aurora_operator.core.cluster.switchover import (
@@ -127,6 +133,7 @@ def decide(seen: ClusterObservation) -> Plan:
     if volume is not None:
         _plan_storage(draft, volume)
         if volume.complete:
+            _plan_lost_copies(draft, volume)
             _plan_instances(draft)
         keep = _doubtful_pods(seen, volume)
         draft.actions += [
@@ -201,6 +208,8 @@ def _plan_volume(draft: _Draft) -> VolumeFacts | None:
             draft.notes.append(
                 Note(EventKind.VOLUME_FOUND, (volume.volume_id,), key=seen.namespace)
             )
+        else:
+            draft.notes += repaired_notes(seen.recorded, volume)
     return volume
 
 
@@ -217,28 +226,41 @@ def _plan_storage(draft: _Draft, volume: VolumeFacts) -> None:
         claim = seen.claims.get(slot)
         if slot in doubtful:
             continue
-        if claim is None:
-            if not volume.complete:
-                draft.actions.append(CreateClaim(slot, zones[slot], volume))
-                draft.say("making the volume's claims", WORKING_SECONDS)
-        elif claim.volume_id == volume.volume_id and not claim.terminating:
-            if (claim.system_identifier, claim.complete, claim.identities) != (
-                volume.system_identifier,
-                volume.complete,
-                volume.identities,
-            ):
+        makes_claim = claim is None and _may_make_claim(seen, volume, slot)
+        if makes_claim:
+            draft.actions.append(CreateClaim(slot, zones[slot], volume))
+            draft.say("making the volume's claims", WORKING_SECONDS)
+        elif claim is not None:
+            if volume_record.differs(claim, volume):
                 draft.actions.append(AnnotateClaim(slot, volume))
             if _may_expand(seen, claim.requested_bytes):
                 draft.actions.append(ExpandClaim(slot, seen.spec.storage_bytes))
                 draft.changing = True
-        _plan_storage_pod(
-            draft, slot, zones[slot], has_claim=claim is not None or not volume.complete
-        )
+        _plan_storage_pod(draft, slot, zones[slot], has_claim=claim is not None or makes_claim)
     if opening:
         # Whatever support lacks can wait until somebody has been asked to open.
         draft.actions.append(EnsureSupport(volume))
     if not volume.complete:
         _plan_birth(draft, volume)
+
+
+def _may_make_claim(seen: ClusterObservation, volume: VolumeFacts, slot: Slot) -> bool:
+    """A claim of a volume in birth, or of a copy that is lost and can be filled anew."""
+    if not volume.complete:
+        return True
+    moves = place_anew(seen.nodes, seen.claims, slot).moves
+    may_move = seen.spec.allow_zone_move or not moves
+    return may_move and repair.may_make_claim(seen, volume, slot)
+
+
+def _plan_lost_copies(draft: _Draft, volume: VolumeFacts) -> None:
+    """Copies that are gone for good, and those that are being filled."""
+    planned = plan_lost_copies(draft.seen, volume)
+    draft.actions += planned.actions
+    draft.notes += planned.notes
+    draft.problems += planned.problems
+    if planned.sentence:
+        draft.say(planned.sentence, 0.0 if planned.hurries else WORKING_SECONDS)
 
 
 def _may_expand(seen: ClusterObservation, requested_bytes: int) -> bool:
@@ -288,7 +310,8 @@ def plan_opening(seen: ClusterObservation) -> tuple[Opening, Action | None]:
     opening = decide_opening(seen)
     match opening:
         case OpenAt(instance, reason):
-            return opening, AskOpen(instance, reason)
+            lost = () if seen.recorded is None else seen.recorded.lost
+            return opening, AskOpen(instance, reason, lost)
         case HandOverAt(writer, to, request, reason):
             return opening, AskHandOver(writer, to, request, reason)
         case RestartAt(instance, reason):

@@ -125,8 +125,8 @@ def pod_problems(seen: ClusterObservation, volume: VolumeFacts | None) -> list[P
                     "VolumeConsistent",
                     "CopyLost",
                     f"the claim of slot {slots} is gone and its copy with it; the volume goes on "
-                    f"with {SLOT_COUNT - len(lost)} copies. This release does not rebuild a lost "
-                    "copy: keep the other claims",
+                    f"with {SLOT_COUNT - len(lost)} copies. While four others are full the claim "
+                    "is made anew and filled from them: keep the other claims",
                 )
             )
     foreign = [

@@ -3,12 +3,16 @@
 The record (volume ID, six identities) is written by compare-and-swap before anything is made, and
 repeated on the agents' configuration and on every claim. A record that exists anywhere is the
 record: a lost status is rebuilt from it, and nothing is formatted that might hold data (rule 13).
+
+Identities change when copies are replaced. The volume itself keeps the member list (rule 8); what
+stands in the records follows it, and the list of the highest version is the one that counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from aurora_operator.core.cluster.observation import (
     ClaimView,
@@ -17,11 +21,11 @@ from aurora_operator.core.cluster.observation import (
     CopyView,
     VolumeFacts,
 )
-from aurora_operator.core.lsn import Term
+from aurora_operator.core.lsn import FORMAT_TERM
 from aurora_operator.core.names import SLOT_COUNT, Identity, Slot
 
-FORMAT_TERM = Term(1)
-"""Formatting is term 1; a copy that knows a higher term belongs to a volume that was opened."""
+_COPIES_THAT_TELL: Final = 3
+"""As many as any write quorum shares with any three (3 + 4 > 6)."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def undisputed(seen: ClusterObservation) -> VolumeFacts | None:
     if configured is None:
         return recorded
     agrees = configured.volume_id == recorded.volume_id and (
-        configured.identities in {(), recorded.identities}
+        not configured.identities or not _contradict(configured, recorded)
     )
     return recorded if agrees else None
 
@@ -99,14 +103,59 @@ def doubtful_slots(seen: ClusterObservation, volume: VolumeFacts) -> frozenset[S
         for slot, claim in seen.claims.items()
         if claim.terminating
         or claim.volume_id != volume.volume_id
-        or claim.identities not in {(), volume.identities}
+        or (claim.version >= volume.version and claim.identities not in {(), volume.identities})
     )
 
 
+def differs(claim: ClaimView, volume: VolumeFacts) -> bool:
+    """Whether a claim repeats another record than the volume's."""
+    return (claim.system_identifier, claim.complete, claim.identities, claim.version) != (
+        volume.system_identifier,
+        volume.complete,
+        volume.identities,
+        volume.version,
+    )
+
+
+def follow_members(seen: ClusterObservation, volume: VolumeFacts) -> VolumeFacts:
+    """The record with the member list that the volume told, if that is a newer one (rule 8).
+
+    A list counts here when three full copies of this volume keep it: one that a writer began to
+    spread and never put into effect may be on fewer. An empty slot shows the identity it had.
+    """
+    lists = [
+        copy.members
+        for copy in seen.copies.values()
+        if copy.grade is CopyGrade.FULL
+        and copy.volume_id == volume.volume_id
+        and copy.members is not None
+    ]
+    told = [members for members in lists if lists.count(members) >= _COPIES_THAT_TELL]
+    newest = max(told, key=lambda members: members.version, default=None)
+    if newest is None or newest.version <= volume.version:
+        return volume
+    identities = tuple(
+        newest.identity_in(Slot(slot)) or identity
+        for slot, identity in enumerate(volume.identities)
+    )
+    still_lost = any(identity in identities for identity in volume.lost)
+    return replace(
+        volume,
+        identities=identities,
+        version=newest.version,
+        lost=volume.lost if still_lost else (),
+        lost_reason=volume.lost_reason if still_lost else "",
+    )
+
+
+def _contradict(one: VolumeFacts, other: VolumeFacts) -> bool:
+    return one.version == other.version and one.identities != other.identities
+
+
 def _merge(seen: ClusterObservation, found: dict[str, VolumeFacts]) -> Finding:
-    lists: set[tuple[Identity, ...]] = {
-        volume.identities for volume in found.values() if len(volume.identities) == SLOT_COUNT
-    }
+    told = [volume for volume in found.values() if len(volume.identities) == SLOT_COUNT]
+    version = max((volume.version for volume in told), default=VolumeFacts.version)
+    lists = {volume.identities for volume in told if volume.version == version}
     if not lists:
         lists = _lists_told(seen)
     if len(lists) != 1:
@@ -116,13 +165,18 @@ def _merge(seen: ClusterObservation, found: dict[str, VolumeFacts]) -> Finding:
             "copies. Nothing is opened or formatted. Restore status.volume from a backup of the "
             "AuroraCluster, or put the missing claims back",
         )
+    lost = next((volume for volume in found.values() if volume.lost), None)
     volumes = list(found.values())
     merged = VolumeFacts(
         volume_id=volumes[0].volume_id,
         identities=next(iter(lists)),
         system_identifier=next((v.system_identifier for v in volumes if v.system_identifier), None),
         complete=any(volume.complete for volume in volumes),
+        version=version,
+        lost=() if lost is None else lost.lost,
+        lost_reason="" if lost is None else lost.lost_reason,
     )
+    merged = follow_members(seen, merged)
     if not merged.complete and _was_opened(seen):
         merged = replace(merged, complete=True)
     if merged.complete and not any(not claim.terminating for claim in seen.claims.values()):
@@ -144,7 +198,13 @@ def _merge(seen: ClusterObservation, found: dict[str, VolumeFacts]) -> Finding:
 def _of_claim(claim: ClaimView) -> VolumeFacts | None:
     if claim.volume_id is None:
         return None
-    return VolumeFacts(claim.volume_id, claim.identities, claim.system_identifier, claim.complete)
+    return VolumeFacts(
+        claim.volume_id,
+        claim.identities,
+        claim.system_identifier,
+        claim.complete,
+        claim.version,
+    )
 
 
 def _lists_told(seen: ClusterObservation) -> set[tuple[Identity, ...]]:
@@ -154,7 +214,11 @@ def _lists_told(seen: ClusterObservation) -> set[tuple[Identity, ...]]:
     )
     if len(single) == SLOT_COUNT:
         return {single}
-    return {copy.member_identities for copy in seen.copies.values() if copy.member_identities}
+    return {
+        copy.members.identities
+        for copy in seen.copies.values()
+        if copy.members is not None and not copy.members.empty_slots
+    }
 
 
 def _was_opened(seen: ClusterObservation) -> bool:

@@ -1,13 +1,14 @@
 """Taking log from another copy's gate, up to a point.
 
-Two cases need it: a blank copy of a newly born volume, and a copy that was away so long that the
+Two cases need it: a blank copy that is being filled, and a copy that was away so long that the
 writer removed what it lacks (T12). A gate hears only that somebody is still there; what was
 fetched counts once the copy follows the writer, and is reported to nobody before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.engines.postgresql import wire
@@ -15,6 +16,9 @@ from aurora_operator.engines.postgresql.copy_log import CopyLog
 from aurora_operator.engines.postgresql.endpoint import Endpoint, TlsFiles
 from aurora_operator.engines.postgresql.log_client import LogClient, LogEvent, TermEnd
 from aurora_operator.volume.errors import LogRefused, NotWritten
+
+_LOOK_SECONDS: Final = 0.25
+"""How often an idle stream is looked at, while it goes on until it is told to end."""
 
 
 async def fetch_log(
@@ -26,11 +30,14 @@ async def fetch_log(
     application_name: str,
     parameters: Mapping[str, str] | None = None,
     silence_seconds: float = 5.0,
+    until: Callable[[], bool] = lambda: True,
+    pace: Callable[[int], Awaitable[None]] | None = None,
 ) -> Lsn:
     """Take everything that ``gate`` may serve now, durably; returns the copy's new end.
 
-    Raises ``OSError``, ``TimeoutError``, ``ServerError`` or ``WireError``; what was taken until
-    then stays and is good.
+    It goes on with what comes then, for as long as ``until`` says no. ``pace`` is waited for after
+    so many bytes. Raises ``OSError``, ``TimeoutError``, ``ServerError`` or ``WireError``; what was
+    taken until then stays and is good.
     """
     async with await LogClient.connect(
         gate,
@@ -46,18 +53,30 @@ async def fetch_log(
                 f" {system_identifier}; nothing was taken, check that both belong to one cluster"
             )
         term = last_term(copy)
-        while copy.scl() < who.end:
+        while copy.scl() < who.end or not until():
             end = await client.start_replication(copy.scl(), term)
-            while end is None and copy.scl() < who.end:
-                batch = await client.next_batch(timeout_seconds=silence_seconds)
+            while end is None and (copy.scl() < who.end or not until()):
+                before = copy.scl()
+                batch = await _next_batch(client, copy, silence_seconds)
                 end = take_batch(copy, batch, term)
                 if end is None and any(
                     isinstance(e, wire.Keepalive) and e.reply_requested for e in batch
                 ):
                     client.send_status(copy.scl())
+                if pace is not None:
+                    await pace(copy.scl() - before)
             if end is not None:
                 term = cross(copy, end)
     return copy.scl()
+
+
+async def _next_batch(client: LogClient, copy: CopyLog, silence_seconds: float) -> list[LogEvent]:
+    """What arrived, perhaps nothing yet; an idle gate is asked for a word (H24)."""
+    try:
+        return await client.next_batch(timeout_seconds=min(_LOOK_SECONDS, silence_seconds))
+    except TimeoutError:
+        client.send_status(copy.scl(), reply_requested=True)
+        return await client.next_batch(timeout_seconds=silence_seconds)
 
 
 def last_term(copy: CopyLog) -> Term:

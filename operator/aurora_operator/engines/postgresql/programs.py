@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,10 @@ from aurora_operator.engines.postgresql.settings import AGENT_ROLE, BASE_ROLE
 DEBIAN_BINARIES: Final = Path("/usr/lib/postgresql/17/bin")
 
 _OUTPUT_TAIL_BYTES: Final = 2000
+_RATE_KIB_MIN: Final = 32
+"""The least that pg_basebackup takes for a rate; the most is a gigabyte a second."""
+_PROGRESS: Final = re.compile(r"\s*(\d+)/(\d+) kB")
+_LABEL: Final = re.compile(r"START WAL LOCATION: ([0-9A-F]+/[0-9A-F]+) \(")
 
 
 class ProgramFailed(Exception):
@@ -45,8 +50,16 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**inherited, "LC_ALL": "C", "TZ": "UTC", **(extra or {})}
 
 
-async def run_program(arguments: Sequence[str | Path], *, timeout_seconds: float) -> str:
-    """Run to the end; returns standard output, raises ``ProgramFailed`` with standard error."""
+async def run_program(
+    arguments: Sequence[str | Path],
+    *,
+    timeout_seconds: float,
+    on_error_line: Callable[[str], None] = lambda _line: None,
+) -> str:
+    """Run to the end; returns standard output, raises ``ProgramFailed`` with standard error.
+
+    ``on_error_line`` hears each line of the latter as it comes: programs tell their progress there.
+    """
     process = await asyncio.create_subprocess_exec(
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,
@@ -57,7 +70,11 @@ async def run_program(arguments: Sequence[str | Path], *, timeout_seconds: float
     name = Path(arguments[0]).name
     try:
         async with asyncio.timeout(timeout_seconds):
-            output, errors = await process.communicate()
+            assert process.stdout is not None
+            assert process.stderr is not None
+            output, errors, _ = await asyncio.gather(
+                process.stdout.read(), _tail(process.stderr, on_error_line), process.wait()
+            )
     except TimeoutError:
         raise ProgramFailed(f"{name} did not end within {timeout_seconds:.0f} s") from None
     finally:
@@ -68,6 +85,15 @@ async def run_program(arguments: Sequence[str | Path], *, timeout_seconds: float
         tail = (errors or output)[-_OUTPUT_TAIL_BYTES:].decode(errors="replace").strip()
         raise ProgramFailed(f"{name} ended with {process.returncode}: {tail}")
     return output.decode(errors="replace")
+
+
+async def _tail(stream: asyncio.StreamReader, on_line: Callable[[str], None]) -> bytes:
+    """Read to the end, telling each line; the last of it."""
+    tail = b""
+    while line := await stream.readline():
+        on_line(line.decode(errors="replace").rstrip())
+        tail = (tail + line)[-_OUTPUT_TAIL_BYTES:]
+    return tail
 
 
 async def initdb(binaries: Path, data: Path, *, timeout_seconds: float = 120.0) -> None:
@@ -97,8 +123,13 @@ async def base_backup(
     application_name: str,
     sync: bool,
     timeout_seconds: float = 3600.0,
+    bytes_per_second: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Copy a base from a page store, without log: that comes from a gate (T9).
+
+    The source sends no faster than ``bytes_per_second``. ``on_progress`` hears about once a second
+    how many bytes came, of about how many.
 
     The address is resolved here, because libpq verifies the certificate against ``host``, which
     is the pod's short name and need not resolve.
@@ -129,7 +160,29 @@ async def base_backup(
     ]
     if not sync:
         arguments.append("--no-sync")
-    await run_program(arguments, timeout_seconds=timeout_seconds)
+    if bytes_per_second is not None:
+        arguments.append(f"--max-rate={max(_RATE_KIB_MIN, bytes_per_second // 1024)}")
+    if on_progress is not None:
+        arguments.append("--progress")
+
+    def hear(line: str) -> None:
+        told = _PROGRESS.match(line)
+        if told is not None and on_progress is not None:
+            on_progress(int(told[1]) * 1024, int(told[2]) * 1024)
+
+    await run_program(arguments, timeout_seconds=timeout_seconds, on_error_line=hear)
+
+
+def base_start(data: Path) -> Lsn | None:
+    """Where the log begins that a base needs; ``None`` while its label has not come.
+
+    The label is the first file of a base, so this is known long before the base is whole.
+    """
+    try:
+        told = _LABEL.match((data / "backup_label").read_text(encoding="utf-8", errors="replace"))
+    except FileNotFoundError:
+        return None
+    return None if told is None else Lsn.parse(told[1])
 
 
 async def control_data(binaries: Path, data: Path) -> ControlData:

@@ -186,6 +186,16 @@ class Sql:
             await self.rows("SELECT pg_terminate_backend(%s, 5000)", [process])
         await self.rows("SELECT pg_drop_replication_slot(%s)", [name])
 
+    async def must_not_count_others(self, identities: Sequence[Identity]) -> None:
+        """See that no walsender but these can end a commit's wait; raises ``QuestionFailed``."""
+        rows = await self.rows(
+            "SELECT application_name FROM pg_stat_replication"
+            " WHERE sync_priority > 0 AND application_name <> ALL (%s::text[])",
+            [[str(identity) for identity in identities]],
+        )
+        if rows:
+            raise QuestionFailed(f"commits still wait for {rows[0][0]}, which was taken out")
+
     async def wait_setting(self, name: str, value: str, *, timeout_seconds: float = 5.0) -> None:
         """Wait until a reload took effect here.
 

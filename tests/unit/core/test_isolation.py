@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aurora_operator.core import isolation
+from aurora_operator.core.copy import CopyState, CopyView
 from aurora_operator.core.isolation import (
     AWAKE_NS,
     HOLD_NS,
@@ -24,7 +25,6 @@ from aurora_operator.core.isolation import (
     stamp_of,
     superseded,
 )
-from aurora_operator.core.copy import CopyState, CopyView
 from aurora_operator.core.lsn import Term
 from aurora_operator.core.quorum import AURORA_QUORUM
 from support.copies import STRANGER, full, members, promise, without_say

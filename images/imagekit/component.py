@@ -34,8 +34,13 @@ USER_ID = 26
 PACKAGES = "opt/tests"
 DISK = "var/lib/aurora"
 TMPFS_SIZE = "4g"
+SMALL_DISKS = 6
+SMALL_DISK_SIZE = "384m"
+"""``/run/small/0`` to ``5``: disks that a test may fill to the last byte."""
 PR_SET_PDEATHSIG = 1
 DISK_VARIABLE = "AURORA_COMPONENT_DISK"
+MS_NOSUID, MS_NODEV = 2, 4
+LOSING_DISK = "run/losing"
 ENVIRONMENT = {
     "HOME": "/tmp",
     "HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis",
@@ -44,7 +49,8 @@ ENVIRONMENT = {
     # The checkout is read-only: pytest keeps no cache in it.
     "PYTEST_ADDOPTS": "-p no:cacheprovider",
     "PYTHONPATH": f"/src/operator:/src/tests:/{PACKAGES}",
-    "PYTHONDONTWRITEBYTECODE": "1",
+    # One cache for all processes of a run: every agent would compile our code anew.
+    "PYTHONPYCACHEPREFIX": "/tmp/pycache",
     "PYTHONUNBUFFERED": "1",
     "TERM": os.environ.get("TERM", "dumb"),
 }
@@ -124,9 +130,33 @@ def _enter(root: Path) -> None:
         run(["mount", "--bind", f"/dev/{device}", root / "dev" / device])
     (root / "dev/shm").mkdir()
     run(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", root / "dev/shm"])
+    for number in range(SMALL_DISKS):
+        disk = root / "run/small" / str(number)
+        disk.mkdir(parents=True)
+        run(["mount", "-t", "tmpfs", "-o", f"mode=1777,size={SMALL_DISK_SIZE}", "tmpfs", disk])
+    _mount_losing_disk(root)
     run(["ip", "link", "set", "lo", "up"])
     os.chroot(root)
     os.chdir("/src")
+
+
+def _mount_losing_disk(root: Path) -> None:
+    """Mount a file system that a test serves itself, on a descriptor that the test inherits.
+
+    Mounting needs the privilege that this process is about to give up; serving needs none. Nobody
+    answers on it until a test does (``tests/support/losing_disk.py``).
+    """
+    if not Path("/dev/fuse").exists():
+        return  # the tests that need it say so
+    place = root / LOSING_DISK
+    place.mkdir()
+    descriptor = os.open("/dev/fuse", os.O_RDWR)
+    os.set_inheritable(descriptor, True)
+    options = f"fd={descriptor},rootmode=40000,user_id={USER_ID},group_id={USER_ID}"
+    words = (b"losing", os.fsencode(place), b"fuse", MS_NOSUID | MS_NODEV, options.encode())
+    if ctypes.CDLL(None, use_errno=True).mount(*words) != 0:
+        raise OSError(ctypes.get_errno(), "the losing disk could not be mounted")
+    ENVIRONMENT["AURORA_LOSING_DISK"] = f"{descriptor}:/{LOSING_DISK}"
 
 
 def _become_user_and_run(command: Sequence[str]) -> NoReturn:

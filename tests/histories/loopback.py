@@ -34,6 +34,7 @@ STATUS_SECONDS: Final = 0.5
 WHOLE_SECONDS: Final = 60.0
 TERMINATE_SECONDS: Final = 15.0
 CLIENT_SECONDS: Final = 30.0
+DUMP_SECONDS: Final = 30.0
 
 _ROLES: Final = {
     Role.WRITER: (InstanceRole.WRITER, InstanceRole.OPENING, InstanceRole.STOPPED),
@@ -215,20 +216,24 @@ class Loopback:
 
     async def dumps(self) -> tuple[Dump, Sequence[Dump]]:
         """The writer's first; then each replica's, once it has replayed as much."""
-        statuses = await instance_statuses(self._volume)
-        by_role = {
-            role: [pod for pod, status in statuses if status.role is role] for role in InstanceRole
-        }
-        shown = await self._once("dump", "", by_role[InstanceRole.WRITER][0].ip)
-        end = shown["position"]
+
+        async def of_the_writer() -> dict[str, Any] | None:
+            for pod, status in await instance_statuses(self._volume):
+                if status.role is InstanceRole.WRITER:
+                    return await self._once("dump", "", pod.ip)
+            return None
+
+        shown = await wait_until("the writer shows all it has", of_the_writer, DUMP_SECONDS)
         replicas = []
-        for pod in by_role[InstanceRole.REPLICA]:
+        for pod, status in await instance_statuses(self._volume):
+            if status.role is not InstanceRole.REPLICA:
+                continue
 
             async def caught_up(pod: Pod = pod) -> dict[str, Any] | None:
                 found = await self._once("dump", "", pod.ip)
-                return found if found["position"] >= end else None
+                return found if found["position"] >= shown["position"] else None
 
-            found = await wait_until(f"{pod.name} has replayed {end}", caught_up, 20)
+            found = await wait_until(f"{pod.name} has caught up", caught_up, DUMP_SECONDS)
             replicas.append(Dump.of(found))
         return Dump.of(shown), replicas
 

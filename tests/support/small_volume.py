@@ -49,7 +49,8 @@ from aurora_operator.core.copy import Promise, StreamState, Vdl
 from aurora_operator.core.lsn import LOG_START, Lsn, Term
 from aurora_operator.core.names import Identity, Slot, VolumeId
 from aurora_operator.engines.postgresql.endpoint import TcpEndpoint, TlsFiles
-from aurora_operator.volume.copy_store import LOG_DIRECTORY, CopyStore
+from aurora_operator.volume.blank_disk import LOG_DIRECTORY
+from aurora_operator.volume.copy_store import CopyStore
 from aurora_operator.volume.log_store import LogStore
 from aurora_operator.volume.term_file import write_record
 from support.copies import IDENTITIES, at

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -88,6 +88,8 @@ class Pod:
     ip: str
     home: Path
     uid: str
+    disk: Path
+    boot: str = BOOT
     behind_cut: bool = False
     """It reaches storage, and is reached by it, only through ``Volume.cut_around``."""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
@@ -98,7 +100,7 @@ class Pod:
 
     @property
     def data(self) -> Path:
-        return self.home / "disk" / ("data" if self.kind == "instance" else "pages")
+        return self.disk / ("data" if self.kind == "instance" else "pages")
 
     @property
     def log_file(self) -> Path:
@@ -121,7 +123,7 @@ class Pod:
             "--config": root / ("agent-cut.json" if self.behind_cut else "agent.json"),
             "--tls": self.home / "tls",
             "--master": root / "master",
-            "--disk": self.home / "disk",
+            "--disk": self.disk,
             "--run": self.home / "run",
             "--listen": self.ip,
         }
@@ -131,7 +133,7 @@ class Pod:
             arguments += [f"--peer={pod}={ip}" for pod, ip in peers.items() if pod != self.name]
         with self.log_file.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", BOOT, self.kind, *arguments, "--without-kubernetes"],
+                [sys.executable, "-c", self.boot, self.kind, *arguments, "--without-kubernetes"],
                 env=environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -188,8 +190,12 @@ class Pod:
 class Volume:
     """Six storage pods and any number of instances."""
 
-    def __init__(self, base: Path = Path("/tmp")) -> None:
-        """``base`` is where its disks lie; a run in memory pays for no fsync."""
+    def __init__(self, base: Path = Path("/tmp"), disks: Sequence[Path] = ()) -> None:
+        """``base`` is where its disks lie; a run in memory pays for no fsync.
+
+        ``disks`` are given to the storage pods, by slot, in place of a directory there.
+        """
+        self._disks = disks
         self.root = Path(tempfile.mkdtemp(prefix="volume-", dir=base))
         self.authority = Authority()
         self.storage = [
@@ -202,7 +208,7 @@ class Volume:
             identities=tuple(Identity(f"s{slot}_test") for slot in range(SLOT_COUNT)),
         )
         self.password = PASSWORD
-        self._config = AgentConfig(
+        self.config = AgentConfig(
             cluster=CLUSTER,
             namespace=NAMESPACE,
             storage=tuple(
@@ -246,6 +252,8 @@ class Volume:
         for pod in [*self.instances.values(), *self.storage]:
             pod.kill()
         shutil.rmtree(self.root, ignore_errors=True)
+        for disk in self._disks:
+            empty(disk)
 
     # --- what the operator does --------------------------------------------------------------
 
@@ -273,16 +281,17 @@ class Volume:
     ) -> None:
         """Write what pods mount, the way the kubelet does: replaced as a whole."""
         if parameters is not None:
-            self._config = self._config.model_copy(update={"parameters": parameters})
+            self.config = self.config.model_copy(update={"parameters": parameters})
         self.password = password or self.password
         relayed = tuple(
             pod.model_copy(update={"host": f"{CUT_STORAGE}.{pod.slot + 1}"})
-            for pod in self._config.storage
+            for pod in self.config.storage
         )
-        cut = self._config.model_copy(update={"storage": relayed})
+        cut = self.config.model_copy(update={"storage": relayed})
         contents = {
-            self.root / "agent.json": self._config.model_dump_json(),
+            self.root / "agent.json": self.config.model_dump_json(),
             self.root / "agent-cut.json": cut.model_dump_json(),
+            self.root / "agent.json": self.config.model_dump_json(),
             self.root / "master" / "password": self.password,
         }
         for path, text in contents.items():
@@ -311,7 +320,7 @@ class Volume:
         """The pod and its cache are gone."""
         pod = self.instances.pop(number)
         pod.kill()
-        shutil.rmtree(pod.home / "disk")
+        shutil.rmtree(pod.disk)
         pod.home = pod.home.rename(pod.home.with_name(f"{pod.name}-deleted-{len(self._deleted)}"))
         self._deleted.append(pod)
 
@@ -387,10 +396,21 @@ class Volume:
     def _pod(self, kind: str, number: int, ip: str, uid: str = "") -> Pod:
         name = _name(kind, number)
         home = self.root / name
-        for part in ("disk", "run"):
-            (home / part).mkdir(parents=True)
+        given = kind == "storage" and number < len(self._disks)
+        disk = self._disks[number] if given else home / "disk"
+        for part in (disk, home / "run"):
+            part.mkdir(parents=True, exist_ok=given)
         self.authority.issue(home / "tls", kind, name, ip=ip)
-        return Pod(kind, name, ip, home, uid or f"uid-{name}-{time.monotonic_ns()}")
+        return Pod(kind, name, ip, home, uid or f"uid-{name}-{time.monotonic_ns()}", disk)
+
+
+def empty(disk: Path) -> None:
+    """Remove all that lies on a disk."""
+    for entry in disk.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _name(kind: str, number: int) -> str:

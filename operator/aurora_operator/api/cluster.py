@@ -323,6 +323,8 @@ class VolumeCopy(ApiModel):
         default=None, description="How far the copy is filled, while it is."
     )
     scl: str | None = None
+    pressure: str | None = None
+    """What keeps it from doing its part: low-space, slow, no-room or left-behind."""
 
 
 class LostCopies(ApiModel):

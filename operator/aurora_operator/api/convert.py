@@ -15,6 +15,7 @@ from aurora_operator.api.messages import (
     MemberListText,
     MembersAsk,
     PageStoreStatus,
+    PressureStatus,
     PromiseAsk,
     PromiseText,
     RefillAsk,
@@ -85,6 +86,7 @@ def status_from_view(
     view: CopyView,
     stream: StreamState,
     page_store: PageStoreStatus,
+    pressure: PressureStatus,
 ) -> StorageStatus:
     """What a storage pod answers about its copy."""
     record = view.record
@@ -97,6 +99,7 @@ def status_from_view(
         stream=stream,
         stream_term=view.streaming_term,
         page_store=page_store,
+        pressure=pressure,
         sentence=view.sentence,
     )
     if record is None:
@@ -206,15 +209,17 @@ def position_from_hub(identity: Identity, message: HubPosition) -> Position:
     return Position(identity, message.promised_term, message.log_term, message.scl)
 
 
-def position_to_hub(view: CopyView, *, has_prompt_readers: bool = False) -> HubPosition:
-    """The own position, for the hub."""
+def position_to_hub(
+    view: CopyView, *, takes_log: bool = True, has_prompt_readers: bool = False
+) -> HubPosition:
+    """The own position, for the hub; ``takes_log`` is false while the disk refuses log."""
     position = position_of(view)
     return HubPosition(
         identity=view.identity,
         promised_term=position.promised_term,
         log_term=position.log_term,
         scl=position.scl,
-        streaming=view.streaming_term is not None,
+        streaming=view.streaming_term is not None and takes_log,
         has_prompt_readers=has_prompt_readers,
     )
 

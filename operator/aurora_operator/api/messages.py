@@ -17,6 +17,7 @@ from aurora_operator.core.copy import CopyState as CopyState
 from aurora_operator.core.copy import StreamState as StreamState
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.names import AttemptId, Identity, InstanceName, Slot, VolumeId
+from aurora_operator.core.pressure import Pressure as Pressure
 
 
 def _read_lsn(value: object) -> Lsn:
@@ -72,6 +73,22 @@ class PageStoreStatus(Message):
 
     running: bool
     replayed_lsn: LsnText | None = None
+    redo_lsn: LsnText | None = None
+    """Its pages need log from here on; as last looked, and it only grows."""
+    held: str = ""
+    """Why it stands still, while the log needs the room; empty while it may run."""
+
+
+class PressureStatus(Message):
+    """What keeps a full copy from doing its part, and by how much."""
+
+    state: Pressure = Pressure.NONE
+    sentence: str = ""
+    free_bytes: int | None = None
+    total_bytes: int | None = None
+    behind_bytes: int = 0
+    """Durable on four copies and not here."""
+    behind_seconds: float = 0.0
 
 
 class FillPhase(StrEnum):
@@ -116,6 +133,7 @@ class StorageStatus(Message):
     page_store: PageStoreStatus = PageStoreStatus(running=False)
     fill: FillProgress | None = None
     """Only while the copy is being filled."""
+    pressure: PressureStatus = PressureStatus()
     sentence: str = ""
     """What the copy is doing, for people."""
 
@@ -241,6 +259,7 @@ class HubPosition(Message):
     """The term of the last durable byte."""
     scl: LsnText | None = None
     streaming: bool = False
+    """It takes the writer's log; not while its disk refuses it."""
     answers_ns: int | None = None
     """``sent_ns`` of the last beat on this connection: this was true at that moment or later."""
     has_prompt_readers: bool = False

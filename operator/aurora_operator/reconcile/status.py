@@ -24,6 +24,7 @@ from aurora_operator.core.cluster.phases import (
 )
 from aurora_operator.core.cluster.plan import Plan
 from aurora_operator.core.names import SLOT_COUNT, Slot
+from aurora_operator.core.pressure import Pressure
 from aurora_operator.kube.api import Kind
 from aurora_operator.reconcile.sight import Sight
 
@@ -126,6 +127,9 @@ def _copies(seen: ClusterObservation, volume: VolumeFacts | None) -> tuple[Volum
                 state=answer.grade.value if answer is not None else "silent",
                 progress=answer.progress or None if answer is not None else None,
                 scl=str(answer.scl) if answer is not None and answer.scl is not None else None,
+                pressure=None
+                if answer is None or answer.pressure is Pressure.NONE
+                else answer.pressure.value,
             )
         )
     return tuple(copies)

@@ -279,6 +279,8 @@ def copy_view(status: StorageStatus) -> CopyView:
         progress=_progress(status.fill),
         vdl_term=known.term if known else None,
         vdl=known.lsn if known else None,
+        pressure=status.pressure.state,
+        pressure_sentence=status.pressure.sentence,
         sentence=status.sentence,
     )
 

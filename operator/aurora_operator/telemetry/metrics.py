@@ -28,6 +28,18 @@ COPY_SCL_BYTES: Final = Gauge(
 COPY_KNOWN_VDL_BYTES: Final = Gauge(
     "aurora_copy_known_vdl_bytes", "The volume durable position (VDL) that the copy knows."
 )
+COPY_PRESSURE: Final = Gauge(
+    "aurora_copy_pressure",
+    "1 for the state that the copy is in (none, low-space, slow, no-room, left-behind), else 0.",
+    ["state"],
+)
+COPY_FREE_BYTES: Final = Gauge("aurora_copy_free_bytes", "Free room on the disk of the copy.")
+COPY_BEHIND_BYTES: Final = Gauge(
+    "aurora_copy_behind_bytes", "Log that is durable on four copies and not on this one."
+)
+COPY_BEHIND_SECONDS: Final = Gauge(
+    "aurora_copy_behind_seconds", "For how long this copy has lacked what others serve."
+)
 LOG_APPENDED_BYTES: Final = Counter(
     "aurora_log_appended_bytes", "Log bytes appended to the copy since the process started."
 )
@@ -39,6 +51,19 @@ COPY_FILL_BASE_TOTAL_BYTES: Final = Gauge(
 )
 LOG_SYNC_SECONDS: Final = Histogram(
     "aurora_log_sync_seconds", "How long making the log durable took.", buckets=_SYNC_BUCKETS
+)
+LOG_SCRUBBED_BYTES: Final = Counter(
+    "aurora_log_scrubbed_bytes", "Bytes of the copy's log read again and checked."
+)
+LOG_DAMAGE_FOUND: Final = Counter(
+    "aurora_log_damage_found", "Pieces of the copy's log that had lost their checksum."
+)
+LOG_DAMAGE_REPAIRED: Final = Counter(
+    "aurora_log_damage_repaired", "Pieces of the copy's log that were repaired from a peer."
+)
+LOG_SCRUB_PASS_AT: Final = Gauge(
+    "aurora_log_scrub_pass_timestamp_seconds",
+    "When the whole log was read again last; 0: not since the process started.",
 )
 
 # An instance.

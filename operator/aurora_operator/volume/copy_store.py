@@ -8,7 +8,7 @@ not there, the copy is FAILED: it says so, for good, and has no vote (I5).
 
 from __future__ import annotations
 
-import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -39,13 +39,15 @@ from aurora_operator.core.copy import (
     reportable_lsn,
 )
 from aurora_operator.core.gate import ServePoint, candidate_serve_point, serve_point
-from aurora_operator.core.history import TermHistory, common_prefix_end
+from aurora_operator.core.history import TermHistory
 from aurora_operator.core.lsn import LOG_START, SEGMENT_BYTES, Lsn, Term
 from aurora_operator.core.members import MemberList
 from aurora_operator.core.names import Identity, Slot, VolumeId
+from aurora_operator.core.scrub import Damage
 from aurora_operator.core.vdl import merge_known
 from aurora_operator.core.verdicts import Refuse
 from aurora_operator.volume.behind import Behind
+from aurora_operator.volume.blank_disk import FAILED_NAME, LOG_DIRECTORY, BlankDisk
 from aurora_operator.volume.errors import (
     LogDamaged,
     LogRefused,
@@ -57,18 +59,16 @@ from aurora_operator.volume.errors import (
 )
 from aurora_operator.volume.files import Files, write_atomically
 from aurora_operator.volume.log_store import LogStore
-from aurora_operator.volume.term_file import read_record, record_path, why_foreign, write_record
+from aurora_operator.volume.strain import Strain
+from aurora_operator.volume.term_file import read_record, why_foreign, write_record
 
 logger = structlog.get_logger(__name__)
 
-LOG_DIRECTORY: Final = "log"
 BEHIND_SECONDS: Final = 3.0
 """A copy that stays behind for so long sends its readers to another one."""
-FAILED_NAME: Final = "failed"
-"""Says that the copy failed, and why; it outlives a restart, a failed fsync does not."""
 
 
-class CopyStore:
+class CopyStore(BlankDisk):
     """A copy on its disk. Made by ``open``, which never raises for a damaged one."""
 
     def __init__(
@@ -89,6 +89,7 @@ class CopyStore:
         self._prefix_end = LOG_START
         self._listeners: list[Callable[[], None]] = []
         self._behind = Behind()
+        self.strain = Strain()
 
     @classmethod
     def open(
@@ -231,13 +232,18 @@ class CopyStore:
                 f"{len(data)} bytes at {lsn} were sent as term {term}, but the adopted history is"
                 f" {history}; nothing was written"
             )
-        self._guarded(lambda: log.append(lsn, data, term))
+        try:
+            self._guarded(lambda: log.append(lsn, data, term))
+        except NotWritten as error:
+            self.strain.note_refusal(str(error))
+            raise
 
     def sync(self) -> None:
         """Make all that was appended durable; raises ``StorageFailed``, and the copy has failed."""
         log = self._open_log()
-        before = log.durable_end
+        before, began = log.durable_end, time.monotonic()
         self._guarded(log.sync)
+        self.strain.note_sync(time.monotonic() - began)
         record = self._record
         size = self._segment_bytes
         if record is not None and record.scl_floor // size != log.durable_end // size:
@@ -279,6 +285,14 @@ class CopyStore:
         if seconds < BEHIND_SECONDS:
             return None
         return f"{self._identity} has been behind other gates for {seconds:.1f} s"
+
+    def behind(self) -> tuple[int, float]:
+        """Bytes known to be durable elsewhere and not here, and seconds behind other gates."""
+        if self._state is not CopyState.FULL:
+            return 0, 0.0
+        known = self._full_record().known_vdl
+        lacking = 0 if known is None else max(0, known.lsn - self.scl())
+        return lacking, self._behind.seconds(self.serve_point())
 
     def uncapped_point(self) -> ServePoint | None:
         """How far the candidate that holds the promise may read."""
@@ -322,73 +336,28 @@ class CopyStore:
         log = self._open_log()
         self._guarded(lambda: log.remove_before(lsn))
 
-    # -- rules 9 and 13: a blank disk is filled ----------------------------------------------
+    # -- scrub and repair ------------------------------------------------------------------
 
-    def wipe(self) -> None:
-        """Forget a copy that counts no more; the record goes first, so a crash leaves it blank.
+    def full_log(self) -> LogStore | None:
+        """The log of a full copy, to be read again; ``None`` for any other."""
+        return self._log if self._state is CopyState.FULL else None
 
-        What is left of its log goes when a fill begins. A disk of another volume or slot is not
-        touched: that is a mistake with claims, which only a person can put right.
-        """
-        if self._record is not None and why_foreign(self._record, self._slot, self._volume_id):
-            raise LogRefused(f"nothing is wiped: {self._sentence}")
-        if record_path(self._directory).exists():
-            self._files.unlink(record_path(self._directory))
-            self._files.sync_directory(self._directory)
-        self._record = self._saved = None
-        self._state = CopyState.BLANK
-        self._sentence = "wiped, to be filled anew"
-        self._changed()
+    def repair(self, damage: Damage, data: bytes) -> None:
+        """Put a peer's bytes in the place of damaged ones; they are of the terms that the own
+        history says."""
+        log, history, pieces = self._open_log(), self.history(), []
+        lsn = damage.begin
+        while data:
+            term, run_end = history.term_of_byte(lsn), history.end_of_run(lsn)
+            length = len(data) if run_end is None else min(len(data), run_end - lsn)
+            assert term is not None, f"{lsn} lies below the history {history}"
+            pieces.append((term, data[:length]))
+            lsn, data = lsn.advanced(length), data[length:]
+        self._guarded(lambda: log.repair(damage.begin, pieces))
 
-    def begin_fill(
-        self, identity: Identity | None = None, history: TermHistory = FORMAT_HISTORY
-    ) -> None:
-        """Start from nothing: whatever an unfinished fill left is removed.
-
-        The disk is ``identity``'s from now on, its log will be of ``history`` and begins where
-        ``begin_log`` says. The record is written last, so a crash on the way leaves a blank copy.
-        """
-        if self._record is not None:
-            raise LogRefused(f"{self._identity} has a record; a copy that was full is not re-begun")
-        if self._log is not None:
-            self._log.close()
-        self._identity = identity or self._identity
-        self._fill_history = history
-        self._remove_log()
-        self._state = CopyState.FILLING
-        self._sentence = "being filled"
-        self.begin_log(history.first.begin)
-        self._changed()
-
-    def begin_log(self, lsn: Lsn) -> None:
-        """While it is being filled and nothing was appended: the log begins here."""
-        self._guarded(lambda: self._read_log(begin=lsn))
-
-    def extend_fill_history(self, history: TermHistory) -> None:
-        """While it is being filled: the volume goes on under ``history``.
-
-        Refused when that parts from the log that is here already.
-        """
-        log = self._open_log()
-        if common_prefix_end(self._fill_history, log.end, history) < log.end:
-            raise LogRefused(
-                f"the log that was filled in up to {log.end} is of {self._fill_history}, and the"
-                f" volume goes on as {history}; the fill begins anew"
-            )
-        self._fill_history = history
-
-    def complete_birth(self, record: CopyRecord) -> None:
-        """The copy is full: its whole log is durable, now its record is."""
-        log = self._open_log()
-        if self._state is not CopyState.FILLING or log.end != record.scl_floor:
-            raise LogRefused(
-                f"{self._identity} is {self._state} with log up to {log.end}, not filled up to"
-                f" {record.scl_floor}"
-            )
-        self._guarded(log.sync)
-        self._guarded(lambda: self._save(record))
-        self._become_full(record, log)
-        self._changed()
+    def give_up(self, sentence: str) -> None:
+        """Damage that no peer repaired: the copy is FAILED and has to be filled anew (I5)."""
+        self._fail(LogDamaged(sentence))
 
     def close(self) -> None:
         """Close the files."""
@@ -428,13 +397,6 @@ class CopyStore:
         self._state = CopyState.FULL
         self._prefix_end = log.durable_end
         self._sentence = "full"
-
-    def _remove_log(self) -> None:
-        directory = self._directory / LOG_DIRECTORY
-        if directory.exists():
-            shutil.rmtree(directory)
-        (self._directory / FAILED_NAME).unlink(missing_ok=True)
-        self._files.sync_directory(self._directory)
 
     def _save(self, record: CopyRecord) -> None:
         write_record(self._files, self._directory, record)

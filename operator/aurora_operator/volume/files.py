@@ -48,6 +48,10 @@ class Files:
         """Read up to ``length_bytes``; less only at the end of the file."""
         return os.pread(descriptor, length_bytes, offset)
 
+    def forget_cached(self, descriptor: int, length_bytes: int, offset: int) -> None:
+        """Read this from the disk next time, as far as what is cached was written back."""
+        os.posix_fadvise(descriptor, offset, length_bytes, os.POSIX_FADV_DONTNEED)
+
     def shorten(self, descriptor: int, length_bytes: int) -> None:
         """Cut a file's end off."""
         os.ftruncate(descriptor, length_bytes)

@@ -12,7 +12,7 @@ served.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Final
 from aurora_operator.core.history import TermHistory, TermStart
 from aurora_operator.core.lsn import LOG_START, SEGMENT_BYTES, Lsn, Term
 from aurora_operator.telemetry.metrics import LOG_APPENDED_BYTES, LOG_SYNC_SECONDS
+from aurora_operator.volume import frames
 from aurora_operator.volume.errors import (
     LogDamaged,
     LogRefused,
@@ -52,6 +53,8 @@ class LogStore:
         self._end = LOG_START
         self._durable_end = LOG_START
         self._failure: str | None = None
+        self.generation = 0
+        """Changes when bytes that were there are other bytes, or are gone at the end."""
         self.term_runs: tuple[TermStart, ...] = ()
         """Which terms the frames named when the log was opened."""
 
@@ -92,6 +95,19 @@ class LogStore:
     def durable_end(self) -> Lsn:
         """The end of what is durable: the SCL of a full copy."""
         return self._durable_end
+
+    @property
+    def starts(self) -> Sequence[Lsn]:
+        """Where the kept segments begin."""
+        return self._starts
+
+    def end_of_segment(self, start: Lsn) -> Lsn:
+        """Where the segment that begins at ``start`` ends, once it is complete."""
+        return start.advanced(self._segment_bytes)
+
+    def segment_file(self, start: Lsn) -> tuple[Path, int]:
+        """The file of a segment, and the seed of its checksums."""
+        return segment_path(self._directory, start), frames.seed_of(self._salt, start)
 
     @property
     def failure(self) -> str | None:
@@ -147,6 +163,7 @@ class LogStore:
         shortened one in one instant.
         """
         self._check()
+        self.generation += 1
         if not self._begin < lsn <= self._end:
             raise ValueError(f"cannot cut the log {self._begin} to {self._end} at {lsn}")
         if lsn == self._end:
@@ -162,6 +179,36 @@ class LogStore:
             self._end = self._durable_end = self._active.end
             if lsn < self._end:
                 self._shorten_active(lsn)
+
+    def repair(self, begin: Lsn, pieces: Sequence[tuple[Term, bytes]]) -> None:
+        """Put ``pieces`` in the place of damaged durable bytes from ``begin`` on (``core.scrub``).
+
+        The segment is written anew beside the old one and takes its name in one instant: a crash
+        leaves the damaged one, which is found again, or the repaired one.
+        """
+        self._check()
+        start = self._start_of(begin)
+        end = begin.advanced(sum(len(data) for _, data in pieces))
+        if not (self._begin <= begin < end <= min(self._durable_end, self.end_of_segment(start))):
+            raise LogRefused(f"{begin} to {end} is no durable part of one segment of this log")
+        is_active = self._active is not None and self._active.start == start
+        old = self._active if is_active else self._open_damaged(start)
+        assert old is not None
+        try:
+            new = self._patched(old, begin, end, pieces)
+        finally:
+            if not is_active:
+                old.close()
+        with self._failing(f"the repair of {begin} to {end} could not be made durable"):
+            self._files.rename(new.path.with_name(new.path.name + BESIDE), new.path)
+            self._files.sync_directory(self._directory)
+        self._forget(start)
+        self.generation += 1
+        if is_active:
+            old.close()
+            self._active = new
+        else:
+            new.close()
 
     def remove_before(self, lsn: Lsn) -> None:
         """Remove the segments that end at or below ``lsn`` (rule 14); the last one always stays."""
@@ -308,6 +355,31 @@ class LogStore:
         old.close()
         self._active = new
         self._end = self._durable_end = lsn
+
+    def _open_damaged(self, start: Lsn) -> Segment:
+        held = max(start, self._begin), self.end_of_segment(start)
+        with self._failing(f"the segment at {start} could not be read"):
+            return Segment.open_damaged(self._files, self._directory, start, self._salt, held)
+
+    def _patched(
+        self, old: Segment, begin: Lsn, end: Lsn, pieces: Sequence[tuple[Term, bytes]]
+    ) -> Segment:
+        """The repaired segment, durable under another name."""
+        beside = old.path.with_name(old.path.name + BESIDE)
+        frames_of_pieces = [
+            (term, data[at : at + PAYLOAD_BYTES_MAX])
+            for term, data in pieces
+            for at in range(0, len(data), PAYLOAD_BYTES_MAX)
+        ]
+        try:
+            beside.unlink(missing_ok=True)
+            new = old.patched(self._files.create(beside), begin, end, frames_of_pieces)
+            new.sync()
+        except OSError as error:
+            raise NotWritten(
+                f"{begin} to {end} could not be repaired ({error}); the damaged piece is as it was"
+            ) from error
+        return new
 
     # -- helpers ---------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ what others write to the same file system.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from typing import Final
 from aurora_operator.core.history import TermStart
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.volume import frames
-from aurora_operator.volume.errors import LogDamaged
+from aurora_operator.volume.errors import LogDamaged, LogRefused
 from aurora_operator.volume.files import Files
 
 SUFFIX: Final = ".log"
@@ -99,6 +99,31 @@ class Segment:
             durable if durable > segment.end else None,
         )
 
+    @classmethod
+    def open_damaged(
+        cls, files: Files, directory: Path, start: Lsn, salt: bytes, held: tuple[Lsn, Lsn]
+    ) -> Segment:
+        """Open a complete file that holds the log from ``held[0]`` to ``held[1]``.
+
+        It may be broken in places; what is broken counts as one frame.
+        """
+        path = segment_path(directory, start)
+        segment = cls(files, path, files.open(path), start, salt)
+        segment.end = held[0]
+        content = files.read(segment._descriptor, path.stat().st_size, 0)
+        while segment.size_bytes < len(content):
+            frame = frames.decode(segment._seed, content, segment.size_bytes)
+            if frame is not None and frame.lsn == segment.end:
+                segment._note(frame)
+                continue
+            later = frames.find_after(segment._seed, content, segment.size_bytes - 1)
+            good = next((f for f in later if f.lsn > segment.end), None)
+            segment._lsns.append(segment.end)
+            segment._offsets.append(segment.size_bytes)
+            segment.size_bytes = len(content) if good is None else good.offset
+            segment.end = held[1] if good is None else good.lsn
+        return segment
+
     @property
     def first_lsn(self) -> Lsn:
         """The position of its first byte; the start of the segment while it is empty."""
@@ -154,6 +179,36 @@ class Segment:
             kept = payload[: max(0, lsn - frame.lsn)]
             if kept:
                 target.append(frame.term, frame.lsn, frame.durable_end, kept)
+
+    def patched(
+        self, descriptor: int, begin: Lsn, end: Lsn, pieces: Sequence[tuple[Term, bytes]]
+    ) -> Segment:
+        """This segment with other frames for the bytes from ``begin`` to ``end``, in a new file.
+
+        Everything else is taken over as it lies on the disk, also what is broken there: that is
+        found, and replaced, by itself. Raises ``LogRefused`` when frames do not begin just there.
+        """
+        first, after = bisect_left(self._lsns, begin), bisect_left(self._lsns, end)
+        edges = [self._lsns[n] if n < len(self._lsns) else self.end for n in (first, after)]
+        if edges != [begin, end]:
+            raise LogRefused(f"{self.path.name} has no frames that begin at {begin} and {end}")
+        content = self._files.read(self._descriptor, self.size_bytes, 0)
+        cut = [
+            self._offsets[n] if n < len(self._offsets) else self.size_bytes for n in (first, after)
+        ]
+        new = Segment(self._files, self.path, descriptor, self.start, b"")
+        new._seed = self._seed
+        new._lsns, new._offsets = self._lsns[:first], self._offsets[:first]
+        new.size_bytes, new.end = cut[0], begin
+        self._files.write(descriptor, (content[: cut[0]],), 0)
+        for term, payload in pieces:
+            new.append(term, new.end, new.end, payload)
+        shift = new.size_bytes - cut[1]
+        self._files.write(descriptor, (content[cut[1] :],), new.size_bytes)
+        new._lsns.extend(self._lsns[after:])
+        new._offsets.extend(offset + shift for offset in self._offsets[after:])
+        new.size_bytes, new.end = self.size_bytes + shift, self.end
+        return new
 
     def _payloads(self, lsn: Lsn, length_bytes: int) -> Iterator[tuple[frames.Frame, bytes]]:
         """The frames that hold these log bytes, read in large pieces."""

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from aurora_operator.agent.instance import (
-    following,
+    attendant,
     isolation,
     lifecycle,
     opening,
@@ -27,11 +27,11 @@ from support.small_volume import SmallVolume
 SHORTENED = (
     (copy, "SILENT_SECONDS", 0.0),
     (copy, "HOLD_SECONDS", 0.0),
-    (following, "BEAT_SECONDS", 0.01),
-    (following, "_ATTEND_SECONDS", 0.02),
-    (following, "_RETRY_SECONDS", 0.005),
-    (following, "_SILENT_SECONDS", 0.3),
-    (following, "_RENEW_NS", 5_000_000),
+    (attendant, "BEAT_SECONDS", 0.01),
+    (attendant, "_ATTEND_SECONDS", 0.02),
+    (attendant, "_RETRY_SECONDS", 0.005),
+    (attendant, "_SILENT_SECONDS", 0.3),
+    (attendant, "_RENEW_NS", 5_000_000),
     (core_isolation, "HOLD_NS", 50_000_000),
     (core_isolation, "LOST_NS", 100_000_000),
     (core_isolation, "AWAKE_NS", 20_000_000),

@@ -8,6 +8,7 @@ from aurora_operator.api import convert
 from aurora_operator.api.messages import (
     AdoptAsk,
     PageStoreStatus,
+    PressureStatus,
     StorageAnswer,
     StorageStatus,
     WriterAddress,
@@ -28,7 +29,7 @@ STREAMING = full(
 
 
 def travelled(view: CopyView, stream: StreamState) -> StorageStatus:
-    status = convert.status_from_view(view, stream, PageStoreStatus(running=True))
+    status = convert.status_from_view(view, stream, PageStoreStatus(running=True), PressureStatus())
     return StorageStatus.model_validate_json(status.model_dump_json())
 
 

@@ -13,7 +13,8 @@ from aurora_operator.core.gate import ServePoint
 from aurora_operator.core.lsn import Term
 from aurora_operator.core.names import Slot
 from aurora_operator.core.verdicts import Refuse
-from aurora_operator.volume.copy_store import FAILED_NAME, CopyStore
+from aurora_operator.volume.blank_disk import FAILED_NAME
+from aurora_operator.volume.copy_store import CopyStore
 from aurora_operator.volume.errors import LogRefused, StorageFailed
 from aurora_operator.volume.files import Files
 from aurora_operator.volume.term_file import NAME

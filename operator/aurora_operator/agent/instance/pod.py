@@ -112,7 +112,7 @@ class InstancePod:
         streams = follows and instance.replica.streaming
         identifier, version = self._server_identity or (None, None)
         following = None if instance.opened is None else instance.opened.following
-        stranded = "" if following is None else following.stranded
+        told = () if following is None else (following.stranded, following.waiting)
         return InstanceStatus(
             name=InstanceName(self._place.pod),
             role=instance.role,
@@ -129,7 +129,7 @@ class InstancePod:
             server_version=version,
             opened_at=None if instance.opened_at is None else instance.opened_at.isoformat(),
             pending_restart=self._pending_restart,
-            sentence="; ".join(filter(None, (instance.sentence, stranded))),
+            sentence="; ".join(filter(None, (instance.sentence, *told))),
         )
 
     async def _answer_status(self, _ask: None) -> InstanceStatus:

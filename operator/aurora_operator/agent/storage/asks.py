@@ -29,6 +29,7 @@ from aurora_operator.api.messages import (
     FormatAsk,
     HubBeat,
     MembersAsk,
+    PressureStatus,
     PrevoteAsk,
     PromiseAsk,
     RefillAsk,
@@ -91,6 +92,7 @@ class StorageAsks:
         beat_silent_seconds: Callable[[], float],
         on_stream: Callable[[], None],
         on_fatal: Callable[[str], None],
+        pressure: Callable[[], PressureStatus] = PressureStatus,
     ) -> None:
         """``on_stream`` is told when the copy's view of its writer changed.
 
@@ -105,6 +107,7 @@ class StorageAsks:
         self._beat_silent_seconds = beat_silent_seconds
         self._on_stream = on_stream
         self._on_fatal = on_fatal
+        self._pressure = pressure
         self._stream: _Stream | None = None
         self._hold: Hold | None = None
         self._prevote_told: tuple[InstanceName, Proceed | Refuse] | None = None
@@ -138,7 +141,11 @@ class StorageAsks:
 
     def status_now(self) -> StorageStatus:
         """Everything for the status."""
-        status = status_from_view(self.view(), self.stream_state(), self._page_store.status())
+        view, pressure = self.view(), self._pressure()
+        told = "; ".join(filter(None, (view.sentence, pressure.sentence)))
+        status = status_from_view(
+            replace(view, sentence=told), self.stream_state(), self._page_store.status(), pressure
+        )
         return status.model_copy(update={"fill": self._birth.progress})
 
     async def status(self, _ask: None) -> StorageStatus:

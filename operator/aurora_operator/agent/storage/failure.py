@@ -15,7 +15,8 @@ from typing import Final
 import structlog
 
 from aurora_operator.core.copy import CopyState
-from aurora_operator.volume.copy_store import FAILED_NAME, CopyStore
+from aurora_operator.volume.blank_disk import FAILED_NAME
+from aurora_operator.volume.copy_store import CopyStore
 from aurora_operator.volume.errors import StorageError
 from aurora_operator.volume.files import Files, write_atomically
 

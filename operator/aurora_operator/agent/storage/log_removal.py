@@ -1,74 +1,121 @@
-"""Removing log that nobody can ask for any more (rule 14).
+"""Removing log that nobody may ask for any more, within a bound (rule 14).
 
-Kept is all that the own page store needs to start again, all that some member may still lack, and
-a margin for instances that reconnect. A member that does not answer counts with what it last said;
-one that was never heard keeps everything. That has a bound: when the disk is nearly full, the log
-of an absent member goes too, because a full disk here would cost the volume a second copy. A
-member that then comes back can only be filled anew.
+Here is gathered who needs what: the members' ends and the page stores' redo points from their
+answers, the own redo point from the own pages, the positions of the standbys that read here. What
+a member said last counts while it is silent. ``core.retention`` decides.
 """
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
 
 from aurora_operator.agent.storage.page_store import PageStore
 from aurora_operator.agent.tier import StorageTier
+from aurora_operator.api.convert import view_from_status
+from aurora_operator.api.messages import CopyState, StorageStatus
 from aurora_operator.core.lsn import SEGMENT_BYTES, Lsn
 from aurora_operator.core.names import Identity, Slot
+from aurora_operator.core.pressure import Pressure, is_left_behind, log_bound_bytes
+from aurora_operator.core.retention import LogNeeds, decide_retention
 from aurora_operator.volume.copy_store import CopyStore
 
 log = structlog.get_logger()
 
-_PERIOD_SECONDS: Final = 30.0
 _STATUS_SECONDS: Final = 1.0
-_RESERVE_BYTES: Final = 1024**3
-_MARGIN_BYTES: Final = 16 * SEGMENT_BYTES
+_MARGIN_BYTES_MAX: Final = 16 * SEGMENT_BYTES
 
 
-async def remove_old_log(
-    store: CopyStore, page_store: PageStore, tier: StorageTier, slot: Slot, disk: Path
-) -> None:
-    """Look every now and then, until cancelled; ``disk`` is where the copy lies."""
-    heard: dict[Identity, Lsn] = {}
-    while True:
-        await asyncio.sleep(_PERIOD_SECONDS)
-        view = store.view()
+class LogRemoval:
+    """Looks when it is told to, and remembers what the others said."""
+
+    def __init__(
+        self,
+        *,
+        store: CopyStore,
+        page_store: PageStore,
+        tier: StorageTier,
+        slot: Slot,
+        sessions: Callable[[], Sequence[Lsn]],
+    ) -> None:
+        """``sessions`` says where the standbys stand that read from the own gate."""
+        self.left_behind = False
+        """Nobody keeps the log that this copy needs next."""
+        self._store = store
+        self._page_store = page_store
+        self._tier = tier
+        self._slot = slot
+        self._sessions = sessions
+        self._members: dict[Identity, Lsn] = {}
+        self._page_stores: dict[Identity, Lsn] = {}
+        self._scl_before: Lsn | None = None
+
+    async def look(self, total_bytes: int, *, low_on_space: bool) -> None:
+        """Ask the others, and remove what may go; ``total_bytes`` is the size of the disk."""
+        statuses = await self._tier.statuses(_STATUS_SECONDS, but=self._slot)
+        self._take_in(statuses)
+        if low_on_space:
+            await self._page_store.move_redo()
+        own_redo = await self._page_store.redo_lsn()
+        view = self._store.view()
         if view.record is None or view.scl is None or view.log_start is None:
-            continue
-        if view.scl - view.log_start < 2 * _MARGIN_BYTES:
-            continue
-        for status in await tier.statuses(_STATUS_SECONDS, but=slot):
+            return
+        needs = LogNeeds(
+            scl=view.scl,
+            own_redo=own_redo,
+            own_pages_stand=self._page_store.stands,
+            members={
+                identity: self._members.get(identity)
+                for identity in view.record.members.identities
+                if identity != view.identity
+            },
+            page_stores=self._page_stores,
+            sessions=self._sessions(),
+            bases_elsewhere=sum(_has_base(status) for status in statuses),
+        )
+        bound_bytes = log_bound_bytes(total_bytes)
+        margin_bytes = min(_MARGIN_BYTES_MAX, bound_bytes // 2)
+        kept = decide_retention(
+            needs,
+            bound_bytes=margin_bytes if low_on_space else bound_bytes,
+            margin_bytes=margin_bytes,
+        )
+        if kept.limit is None or kept.limit <= view.log_start:
+            return
+        self._store.remove_log_before(kept.limit)
+        log.info(
+            "old log removed",
+            below=str(kept.limit),
+            low_on_space=low_on_space,
+            left_behind=list(kept.left_behind),
+            gives_up_pages=kept.gives_up_pages,
+        )
+
+    def _take_in(self, statuses: Sequence[StorageStatus]) -> None:
+        for status in statuses:
             if status.scl is not None:
-                heard[status.identity] = status.scl
-        redo = await page_store.redo_lsn()
-        others = [i for i in view.record.members.identities if i != view.identity]
-        members = [heard.get(identity) for identity in others]
-        nearly_full = is_nearly_full(disk)
-        limit = removable_end(view.scl, redo, members, nearly_full=nearly_full)
-        if limit is not None and limit > view.log_start:
-            store.remove_log_before(limit)
-            log.info("old log removed", below=str(limit), nearly_full=nearly_full)
+                self._members[status.identity] = status.scl
+            if status.page_store.redo_lsn is not None:
+                self._page_stores[status.identity] = status.page_store.redo_lsn
+        view = self._store.view()
+        try:
+            peers = [view_from_status(status) for status in statuses]
+            self.left_behind = is_left_behind(view, self._scl_before, peers)
+        except ValueError as error:
+            log.warning("peers' answers make no sense", reason=str(error))
+        self._scl_before = view.scl
 
 
-def is_nearly_full(disk: Path) -> bool:
-    """Less than the reserve is free: 10 % of the disk, at most 1 GiB."""
-    usage = shutil.disk_usage(disk)
-    return usage.free < min(usage.total // 10, _RESERVE_BYTES)
-
-
-def removable_end(
-    scl: Lsn, redo: Lsn | None, members: list[Lsn | None], *, nearly_full: bool
-) -> Lsn | None:
-    """Log below this position may go; ``None`` while something that counts is not known."""
-    if nearly_full:
-        members = []
-    known = [lsn for lsn in (redo, *members) if lsn is not None]
-    if len(known) < 1 + len(members):
-        return None
-    end = min(*known, Lsn(max(0, scl - _MARGIN_BYTES)))
-    return end.segment_start
+def _has_base(status: StorageStatus) -> bool:
+    """Whether an instance could start from this pod: pages that run, and all log since then."""
+    redo, start = status.page_store.redo_lsn, status.log_start
+    return (
+        status.state is CopyState.FULL
+        and status.pressure.state is not Pressure.LEFT_BEHIND
+        and status.page_store.running
+        and redo is not None
+        and start is not None
+        and redo >= start
+    )

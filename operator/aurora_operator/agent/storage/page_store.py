@@ -29,7 +29,7 @@ from aurora_operator.engines.postgresql.programs import (
     ProgramFailed,
     base_backup,
 )
-from aurora_operator.engines.postgresql.queries import Sql
+from aurora_operator.engines.postgresql.queries import QuestionFailed, Sql
 from aurora_operator.engines.postgresql.server import Server, ServerEnded, StopMode
 from aurora_operator.engines.postgresql.settings import (
     Purpose,
@@ -43,6 +43,7 @@ PAGES_DIRECTORY: Final = "pages"
 _RETRY_SECONDS: Final = (0.2, 1.0, 5.0, 15.0)
 _WELL_SECONDS: Final = 60.0
 _FRESH_BASE_AFTER_FAILURES: Final = 6
+_STANDS_AFTER_FAILURES: Final = 3
 _LOOK_SECONDS: Final = 1.0
 _START_SECONDS: Final = 600.0
 _STATUS_SECONDS: Final = 1.0
@@ -51,7 +52,14 @@ _STATUS_SECONDS: Final = 1.0
 class PageStore:
     """The standby of one storage pod."""
 
-    def __init__(self, place: Place, tier: StorageTier, slot: Slot) -> None:
+    def __init__(
+        self,
+        place: Place,
+        tier: StorageTier,
+        slot: Slot,
+        log_start: Callable[[], Lsn | None] = lambda: None,
+    ) -> None:
+        """``log_start`` is where the own copy's log begins; pages that need more are of no use."""
         self.pages = place.disk / PAGES_DIRECTORY
         self._place = place
         self._tier = tier
@@ -61,16 +69,64 @@ class PageStore:
         self._sql = Sql(socket_directory=place.run, port=PORT_PAGE_STORE)
         self._ready = False
         self._replayed: Lsn | None = None
+        self._redo: Lsn | None = None
+        self._log_start = log_start
+        self._held = ""
+        self._released = asyncio.Event()
+        self._released.set()
+        self._life: asyncio.Task[None] | None = None
+        self._failures = 0
+        self._taking_base = False
 
     def status(self) -> PageStoreStatus:
         """For the pod's status."""
-        return PageStoreStatus(running=self._ready, replayed_lsn=self._replayed)
+        return PageStoreStatus(
+            running=self._ready, replayed_lsn=self._replayed, redo_lsn=self._redo, held=self._held
+        )
+
+    @property
+    def stands(self) -> bool:
+        """Whether it does not run, and will not in a moment."""
+        return not self._ready and (bool(self._held) or self._failures >= _STANDS_AFTER_FAILURES)
+
+    async def hold(self, sentence: str) -> None:
+        """Stand still until ``release``: the log needs the room.
+
+        Pages that are there stay; a base that was being taken is removed.
+        """
+        self._held = sentence
+        self._released.clear()
+        log.warning("page store held", reason=sentence)
+        if self._life is not None:
+            self._life.cancel()
+            await asyncio.wait([self._life])
+        await self._server.stop(StopMode.FAST, timeout_seconds=10.0)
+        if self._taking_base:
+            await self._server.remove_data()
+
+    def release(self) -> None:
+        """It may run again; asking twice changes nothing."""
+        if self._held:
+            log.info("page store released")
+            self._held = ""
+            self._released.set()
 
     async def redo_lsn(self) -> Lsn | None:
         """Log from here on is needed to start it again; ``None`` when that is not known."""
-        if not self._server.has_data():
-            return None
-        return (await self._server.control_data()).redo_lsn
+        if not self._server.has_data() or self._taking_base:
+            self._redo = None
+        else:
+            self._redo = (await self._server.control_data()).redo_lsn
+        return self._redo
+
+    async def move_redo(self) -> None:
+        """Write pages out, so that less log is needed to start again; as far as that goes now."""
+        if not self._ready:
+            return
+        try:
+            await self._sql.rows("CHECKPOINT")
+        except QuestionFailed as error:
+            log.warning("pages not written out", reason=str(error))
 
     async def take_base(
         self,
@@ -101,23 +157,26 @@ class PageStore:
         raise ProgramFailed("no page store gives a base: " + "; ".join(failures))
 
     async def run(self) -> None:
-        """Keep the server running, until cancelled."""
-        failures = 0
+        """Keep the server running, but for the times when it is held, until cancelled."""
+        self._failures = 0
         while True:
+            await self._released.wait()
             started = time.monotonic()
+            life = self._life = asyncio.create_task(self._live(), name="page store lives")
             try:
-                if failures >= _FRESH_BASE_AFTER_FAILURES or not self._server.has_data():
-                    await self._replace_pages()
-                    failures = 0
-                await self._serve()
+                await asyncio.wait([life])
+                if not life.cancelled():  # by ``hold``
+                    life.result()
             except (ServerEnded, ProgramFailed, OSError, TimeoutError) as error:
                 log.warning("page store ended; starting it again", reason=str(error))
             finally:
                 self._ready = False
-            if time.monotonic() - started > _WELL_SECONDS:
-                failures = 0
-            await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
-            failures += 1
+                life.cancel()
+                await asyncio.wait([life])
+            if self._held or time.monotonic() - started > _WELL_SECONDS:
+                self._failures = 0
+            await asyncio.sleep(_RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS) - 1)])
+            self._failures += 1
 
     def reload(self) -> None:
         """Let a running server read its certificate again."""
@@ -129,6 +188,19 @@ class PageStore:
         self._ready = False
         await self._sql.close()
         await self._server.stop(StopMode.FAST, timeout_seconds=10.0)
+
+    async def _live(self) -> None:
+        """Once: take a base if these pages cannot be used, and run the server to its end."""
+        redo, start = await self.redo_lsn(), self._log_start()
+        if redo is not None and start is not None and redo < start:
+            log.warning("pages need log that was removed", redo=str(redo), log_start=str(start))
+            redo = None
+        if self._taking_base or redo is None or self._failures >= _FRESH_BASE_AFTER_FAILURES:
+            self._taking_base = True
+            await self._replace_pages()
+            self._taking_base = False
+            self._failures = 0
+        await self._serve()
 
     async def _serve(self) -> None:
         self._server.write_files(configuration_files(self._settings()))

@@ -19,9 +19,11 @@ from aurora_operator.agent.storage.asks import StorageAsks
 from aurora_operator.agent.storage.birth import CopyBirth
 from aurora_operator.agent.storage.failure import note_failure
 from aurora_operator.agent.storage.hub_end import HubEnd
-from aurora_operator.agent.storage.log_removal import remove_old_log
+from aurora_operator.agent.storage.log_removal import LogRemoval
 from aurora_operator.agent.storage.mesh import run_mesh
 from aurora_operator.agent.storage.page_store import PageStore
+from aurora_operator.agent.storage.pressure import PressureWatch
+from aurora_operator.agent.storage.scrubbing import Scrubbing
 from aurora_operator.agent.storage.sessions import GateJudge
 from aurora_operator.agent.storage.watch_end import WatchEnd
 from aurora_operator.agent.supervisor import OnCrash, Supervisor
@@ -72,7 +74,9 @@ class StoragePod:
             volume_id=config.birth.volume_id,
         )
         self._tier = StorageTier(config, AgentClient(self._certificates.client()))
-        self._page_store = PageStore(place, self._tier, self._slot)
+        self._page_store = PageStore(
+            place, self._tier, self._slot, lambda: self._store.view().log_start
+        )
         self._birth = CopyBirth(
             place=place,
             store=self._store,
@@ -93,6 +97,7 @@ class StoragePod:
             beat_silent_seconds=self._hub_silent,
             on_stream=self._watch.notify,
             on_fatal=self._end_in_failure,
+            pressure=lambda: self._pressure.status(),
         )
         self._gate = GateServer(
             source=self._store,
@@ -101,6 +106,18 @@ class StoragePod:
         )
         self._word: object = None
         """What the hub was told last of this copy, but for its position."""
+        self._pressure = PressureWatch(
+            store=self._store,
+            page_store=self._page_store,
+            removal=LogRemoval(
+                store=self._store,
+                page_store=self._page_store,
+                tier=self._tier,
+                slot=self._slot,
+                sessions=self._gate.positions,
+            ),
+            disk=place.disk,
+        )
         self._server = AgentServer(
             certificates=self._certificates,
             organisation=organisation_of(config.namespace, config.cluster),
@@ -153,11 +170,15 @@ class StoragePod:
         self._supervisor.start(
             "mesh", lambda: run_mesh(store, tier, slot, self._hub_silent), OnCrash.RESTART
         )
-        self._supervisor.start(
-            "log removal",
-            lambda: remove_old_log(store, self._page_store, tier, slot, self._place.disk),
-            OnCrash.RESTART,
+        self._supervisor.start("pressure", self._pressure.run, OnCrash.RESTART)
+        scrubbing = Scrubbing(
+            store=store,
+            tier=tier,
+            slot=slot,
+            tls=TlsFiles(self._place.tls),
+            on_fatal=self._end_in_failure,
         )
+        self._supervisor.start("scrub", scrubbing.run, OnCrash.RESTART)
 
     async def _upkeep(self) -> None:
         """Now and then: the VDL made durable, certificates read again."""
@@ -182,7 +203,11 @@ class StoragePod:
         return record is not None and record.promise == Promise(beat.term, beat.attempt_id)
 
     def _position(self) -> HubPosition:
-        return position_to_hub(self._asks.view(), has_prompt_readers=self._gate.has_prompt_readers)
+        return position_to_hub(
+            self._asks.view(),
+            takes_log=self._pressure.takes_log(),
+            has_prompt_readers=self._gate.has_prompt_readers,
+        )
 
     def _hub_silent(self) -> float:
         return self._hub.silent_seconds

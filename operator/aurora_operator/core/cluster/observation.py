@@ -14,6 +14,7 @@ from enum import StrEnum
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.core.members import BIRTH_VERSION, MemberList, MemberVersion
 from aurora_operator.core.names import Identity, InstanceName, Slot, VolumeId
+from aurora_operator.core.pressure import Pressure
 
 
 class CopyGrade(StrEnum):
@@ -146,6 +147,8 @@ class CopyView:
     """How far its fill is, while it is being filled."""
     vdl_term: Term | None = None
     vdl: Lsn | None = None
+    pressure: Pressure = Pressure.NONE
+    pressure_sentence: str = ""
     sentence: str = ""
 
 

@@ -176,7 +176,7 @@ def judge_conditions(
     if writer is not None:
         available = Verdict("Available", True, "WriterOpen", f"{writer.name} is the writer")
         if writer.copies_streaming < WRITE_QUORUM:
-            available = Verdict("Available", False, "WritesWait", _writes_wait(writer))
+            available = Verdict("Available", False, "WritesWait", writes_wait(writer))
     elif isinstance(opening, WriterInDoubt):
         available = Verdict("Available", True, "WriterInDoubt", opening.reason)
     complete = Verdict(
@@ -214,6 +214,7 @@ def _problem_conditions(problems: Sequence[Problem]) -> list[Verdict]:
         "SpecAccepted": ("Accepted", "the spec can be carried out"),
         "VolumeConsistent": ("Consistent", "all records name one volume"),
         "PodsHealthy": ("Running", "no pod is stuck"),
+        "StorageHealthy": ("Roomy", "every copy that answers has room and keeps up"),
         "DeletionAllowed": ("Allowed", "the cluster can be deleted"),
     }
     verdicts = []
@@ -227,11 +228,12 @@ def _problem_conditions(problems: Sequence[Problem]) -> list[Verdict]:
     return verdicts
 
 
-def _writes_wait(writer: InstanceView) -> str:
+def writes_wait(writer: InstanceView) -> str:
+    """What it means when too few copies take the writer's log, and what to do."""
     return (
         f"{writer.name} is the writer, and {writer.copies_streaming} of 6 copies take its log: "
-        "commits wait for a fourth. Nothing acknowledged is lost; see status.copies, and bring "
-        "the missing storage pods back"
+        "commits wait for a fourth. Nothing acknowledged is lost and reads go on; see "
+        "status.copies, bring missing storage pods back and give full disks room"
     )
 
 

@@ -64,7 +64,7 @@ from aurora_operator.core.cluster.phases import (
     serving_copies,
 )
 from aurora_operator.core.cluster.placement import place_anew, place_slots
-from aurora_operator.core.cluster.problems import input_problems, pod_problems
+from aurora_operator.core.cluster.problems import input_problems, pod_problems, pressure_problems
 from aurora_operator.core.cluster.repair_plan import plan_lost_copies, repaired_notes
 from aurora_operator.core.cluster.rollout import next_outdated, stuck_outdated
 from aurora_operator.core.cluster.scaling import scale_instances
@@ -140,6 +140,7 @@ def decide(seen: ClusterObservation) -> Plan:
             DeletePod(pod.name, pod.uid) for pod in stuck_outdated(seen) if pod.name not in keep
         ]
     draft.problems += pod_problems(seen, volume)
+    draft.problems += pressure_problems(seen)
     for problem in draft.problems:
         draft.notes.append(_note(seen, problem))
     return Plan(

@@ -6,10 +6,22 @@ ends here: as a condition and an Event, never as silence and never as half a clu
 
 from __future__ import annotations
 
+from typing import Final
+
+from aurora_operator.core.cluster.failover import open_writer
 from aurora_operator.core.cluster.observation import ClusterObservation, VolumeFacts
 from aurora_operator.core.cluster.parameters import refused_parameters
-from aurora_operator.core.cluster.phases import Problem
+from aurora_operator.core.cluster.phases import WRITE_QUORUM, Problem, writes_wait
 from aurora_operator.core.names import SLOT_COUNT, Slot
+from aurora_operator.core.pressure import Pressure
+
+_PRESSURE_REASONS: Final = {
+    Pressure.LEFT_BEHIND: "CopyLeftBehind",
+    Pressure.NO_ROOM: "StorageFull",
+    Pressure.SLOW: "CopySlow",
+    Pressure.LOW_SPACE: "StoragePressure",
+}
+"""The Event's and the condition's word for each state."""
 
 
 def input_problems(seen: ClusterObservation) -> list[Problem]:
@@ -98,6 +110,27 @@ def _version_problems(seen: ClusterObservation) -> list[Problem]:
             f"{', '.join(sorted(other))}, which runs. Set engineVersion to it, or to the major",
         )
     ]
+
+
+def pressure_problems(seen: ClusterObservation) -> list[Problem]:
+    """Copies that cannot keep up, and commits that wait for them."""
+    problems = []
+    writer = open_writer(seen)
+    if writer is not None and writer.copies_streaming < WRITE_QUORUM:
+        problems.append(
+            Problem("StorageHealthy", "WritesWait", writes_wait(writer), key="WritesWait")
+        )
+    for state, reason in _PRESSURE_REASONS.items():
+        strained = {
+            slot: copy.pressure_sentence
+            for slot, copy in sorted(seen.copies.items())
+            if copy.pressure is state
+        }
+        if strained:
+            told = "; ".join(f"slot {slot} is {sentence}" for slot, sentence in strained.items())
+            key = f"{reason} {', '.join(str(slot) for slot in strained)}"
+            problems.append(Problem("StorageHealthy", reason, told, key=key))
+    return problems
 
 
 def pod_problems(seen: ClusterObservation, volume: VolumeFacts | None) -> list[Problem]:

@@ -36,6 +36,13 @@ CONNECT_SECONDS: Final = 2.0
 TERM_SECONDS: Final = 3.0
 """How long a server that is just being promoted may still announce its old term (T14)."""
 RETRY_SECONDS: Final = (0.01, 0.02, 0.05, 0.1, 0.2)
+NOTHING_SECONDS: Final = 0.5
+"""Pause before log is asked for again that the disk refused, or that nobody has; no longer, since
+the writer must not seem silent (H24)."""
+LONG_SECONDS: Final = 0.1
+BREATH_SECONDS_MAX: Final = 0.5
+"""A batch that took longer than the first is followed by a pause, so that the rest of the pod gets
+as much time, but at most the second: enough to answer that the disk is slow."""
 
 _Failure = (OSError, TimeoutError, wire.ServerError, wire.WireError, LogRefused, NotWritten)
 
@@ -163,11 +170,16 @@ class Acceptor:
             try:
                 await self._one_connection()
             except _Failure as error:
-                if self._streaming:
+                if isinstance(error, NotWritten):
+                    await asyncio.sleep(NOTHING_SECONDS)
+                elif self._streaming:
                     failures = 0
                 self._note_end(error)
-                if isinstance(error, wire.ServerError) and error.sqlstate == wire.SEGMENT_REMOVED:
-                    await self._fetch_from_peers()
+                removed = isinstance(error, wire.ServerError) and (
+                    error.sqlstate == wire.SEGMENT_REMOVED
+                )
+                if removed and not await self._fetch_from_peers():
+                    await asyncio.sleep(NOTHING_SECONDS)  # nobody has it; see core.pressure
             finally:
                 self._streaming = False
             await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
@@ -223,6 +235,10 @@ class Acceptor:
                 continue
             self._note_heard()
             end = self._take(client, batch, term)
+            took_seconds = time.monotonic() - self._heard_at
+            if took_seconds > LONG_SECONDS:
+                self._note_heard()  # who does not listen hears no silence
+                await asyncio.sleep(min(took_seconds, BREATH_SECONDS_MAX))
         return end
 
     def _take(self, client: LogClient, batch: list[LogEvent], term: Term) -> TermEnd | None:
@@ -250,7 +266,7 @@ class Acceptor:
             raise ConnectionError(f"{self._writer} was silent for {silent_seconds:.1f} s")
         self._report(client, reply_requested=True)
 
-    async def _fetch_from_peers(self) -> None:
+    async def _fetch_from_peers(self) -> bool:
         """Take what the writer removed from the first peer that has more; some lack it too."""
         before = self._copy.scl()
         for gate in self._peer_gates():
@@ -269,7 +285,8 @@ class Acceptor:
                 continue
             self._on_progress()
             log.info("log fetched from a peer", gate=str(gate), end=str(end))
-            return
+            return True
+        return False
 
     def _note_streaming(self, term: Term) -> None:
         self._streaming = True

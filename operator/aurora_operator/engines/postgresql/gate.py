@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import structlog
 
+from aurora_operator.core.lsn import Lsn
 from aurora_operator.engines.postgresql import wire
 from aurora_operator.engines.postgresql.copy_log import LogSource
 from aurora_operator.engines.postgresql.endpoint import STREAM_BUFFER_BYTES, TlsFiles
@@ -125,6 +126,10 @@ class GateServer:
     def has_prompt_readers(self) -> bool:
         """Whether somebody reads here who is to see each commit at once."""
         return any(session.is_prompt for session in self._sessions)
+
+    def positions(self) -> list[Lsn]:
+        """Where the standbys stand that read here (rule 14)."""
+        return [s.position for s in self._sessions if s.position is not None]
 
     def reload_certificate(self) -> None:
         """Use the certificate files as they are now for connections from now on."""

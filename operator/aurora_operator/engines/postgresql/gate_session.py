@@ -109,6 +109,8 @@ class GateSession:
         self._messages: deque[wire.Message] = deque()
         self._wake = asyncio.Event()
         self._heard_at = self._asked_at = time.monotonic()
+        self.position: Lsn | None = None
+        """The standby has all log below it; ``None`` while it takes none."""
 
     @property
     def is_prompt(self) -> bool:
@@ -228,6 +230,7 @@ class GateSession:
                     raise SessionRefused(
                         "22023", f"{position} of term {term} is not in the history {view.history}"
                     )
+                self.position = position
                 limit = view.point.limit if end is None else min(end[1], view.point.limit)
                 if position < limit:
                     position = await self._send_log(position, limit, view.point.limit)

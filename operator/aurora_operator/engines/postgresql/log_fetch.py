@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from aurora_operator.core.history import TermHistory
 from aurora_operator.core.lsn import Lsn, Term
 from aurora_operator.engines.postgresql import wire
 from aurora_operator.engines.postgresql.copy_log import CopyLog
@@ -77,6 +78,60 @@ async def _next_batch(client: LogClient, copy: CopyLog, silence_seconds: float) 
     except TimeoutError:
         client.send_status(copy.scl(), reply_requested=True)
         return await client.next_batch(timeout_seconds=silence_seconds)
+
+
+async def fetch_range(
+    gate: Endpoint,
+    *,
+    begin: Lsn,
+    end: Lsn,
+    history: TermHistory,
+    system_identifier: str,
+    tls: TlsFiles | None,
+    application_name: str,
+    silence_seconds: float = 5.0,
+) -> bytes:
+    """The log bytes from ``begin`` to ``end``, of exactly the terms of ``history``.
+
+    The gate verifies its own checksums. Raises as ``fetch_log`` does, ``WireError`` too when the
+    gate goes over to another term than the history, or anywhere else.
+    """
+    async with await LogClient.connect(
+        gate, tls=tls, user=application_name, application_name=application_name
+    ) as client:
+        who = await client.identify_system()
+        term = history.term_of_byte(begin)
+        if who.system_identifier != system_identifier or term is None:
+            raise wire.WireError(f"{gate} serves system {who.system_identifier}; nothing was taken")
+        taken = bytearray()
+        while (position := begin.advanced(len(taken))) < end:
+            run_end = history.end_of_run(position)
+            is_last = run_end is None or run_end >= end
+            over = await client.start_replication(position, term)
+            while over is None and not (is_last and begin.advanced(len(taken)) >= end):
+                for event in await client.next_batch(timeout_seconds=silence_seconds):
+                    if isinstance(event, TermEnd):
+                        over = event
+                    elif isinstance(event, wire.LogData):
+                        _extend(taken, begin, event)
+            if is_last and len(taken) >= end - begin:
+                break
+            position = begin.advanced(len(taken))
+            begins = {entry.term: entry.begin for entry in history.entries}
+            if over is None or begins.get(over.next_term) != over.begin or position != over.begin:
+                raise wire.WireError(
+                    f"{gate} goes over to {over} at {position}, the history here is {history};"
+                    " nothing was taken"
+                )
+            term = over.next_term
+        return bytes(taken[: end - begin])
+
+
+def _extend(taken: bytearray, begin: Lsn, event: wire.LogData) -> None:
+    position = begin.advanced(len(taken))
+    if event.start > position:
+        raise wire.WireError(f"log came from {event.start} on, {position} was asked for")
+    taken += event.data[position - event.start :]
 
 
 def last_term(copy: CopyLog) -> Term:

@@ -27,6 +27,8 @@ from support.authority import Authority
 from support.volume import Volume
 
 DISK: Final = Path("/var/lib/aurora")
+SETTLE_SECONDS: Final = 0.1
+"""Backends that ended count once their postmaster has waited for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Bench:
         begun = time.monotonic()
         before = self._read()
         tps, done = self._arms.targets[arm].simple_updates(case.clients, seconds, tls=case.tls)
+        time.sleep(SETTLE_SECONDS)
         after = self._read()
         spent_seconds = time.monotonic() - begun
         usage = Usage()

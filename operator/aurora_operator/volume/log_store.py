@@ -11,6 +11,7 @@ served.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -135,10 +136,14 @@ class LogStore:
         """
         self._check()
         if self._active is not None and self._durable_end < self._end:
-            what = f"log up to {self._end} could not be made durable"
-            with self._failing(what), LOG_SYNC_SECONDS.time():
+            begun = time.perf_counter()
+            try:
                 self._active.sync()
+            except OSError:
+                with self._failing(f"log up to {self._end} could not be made durable"):
+                    raise
             self._durable_end = self._end
+            LOG_SYNC_SECONDS.observe(time.perf_counter() - begun)
         return self._durable_end
 
     def read(self, lsn: Lsn, length_bytes: int) -> bytes:

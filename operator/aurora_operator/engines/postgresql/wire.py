@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from aurora_operator.core.lsn import Lsn
 
@@ -57,8 +57,7 @@ SERVER_ENDS: Final = frozenset({"57P01", "57P02", "57P03", "42704"})
 answers at the writer's address is a standby by now, made anew from a base (slots come first)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message after start-up: its type byte and its body."""
 
     kind: bytes
@@ -233,8 +232,7 @@ def copy_done() -> bytes:
     return message(b"c")
 
 
-@dataclass(frozen=True, slots=True)
-class LogData:
+class LogData(NamedTuple):
     """A piece of the log."""
 
     start: Lsn
@@ -243,8 +241,7 @@ class LogData:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Keepalive:
+class Keepalive(NamedTuple):
     """A sign of life of the server."""
 
     end: Lsn

@@ -99,12 +99,17 @@ def out_of_reach(
     copy replaced, which takes four that follow. The next term takes everybody in that has a disk.
     Copies that merely do not answer say nothing.
     """
-    seen = {copy.identity: copy for copy in copies if copy.identity in members}
-    lost = [c for c in seen.values() if c.state in (CopyState.BLANK, CopyState.FAILED)]
+    seen = {copy.slot: copy for copy in copies if copy.slot in members.slots}
+    lost = [
+        copy
+        for slot, copy in seen.items()
+        if copy.identity != members.identity_in(slot)
+        or copy.state in (CopyState.BLANK, CopyState.FAILED)
+    ]
     bound = [
         copy.identity
         for copy in seen.values()
-        if copy.state is CopyState.FULL
+        if copy not in lost
         and copy.record is not None
         and copy.record.promise != writer
         and copy.record.promise.term >= writer.term

@@ -42,6 +42,10 @@ class Copy:
         self.up = True
         self.log = log
         """What the disk holds and a crash keeps."""
+        self.is_lost = False
+        """The disk was lost, and no member has taken its place yet."""
+        self.told_at_loss = 0
+        """How much had been told to anybody when the disk was lost."""
         self.unsynced: list[int] = []
         self.pages = len(log)
         """How much of the log the page store applied: whole records."""
@@ -51,7 +55,7 @@ class Copy:
         self._view: CopyView | None = None
         self._target: tuple[Instance, Server] | None = None
         self._connection: Connection | None = None
-        self._prefix_end = len(log)
+        self.prefix_end = len(log)
         self._heard_at = self._followed_at = 0.0
         self._hung_up_on = False
 
@@ -192,7 +196,7 @@ class Copy:
         if "reports before sync" in self.world.flaws:
             view = replace(view, scl=position(len(self.log) + len(self.unsynced)))
         received = position(len(self.log) + len(self.unsynced))
-        lsn = reportable_lsn(view, connection.server.term, position(self._prefix_end), received)
+        lsn = reportable_lsn(view, connection.server.term, position(self.prefix_end), received)
         if lsn is not None and (not connection.reports or connection.reports[-1] != lsn):
             connection.reports.append(lsn)
 

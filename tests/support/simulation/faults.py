@@ -40,7 +40,7 @@ class Faults:
             (self.cut_group, 2),
             (self.heal, 5),
             (self.break_stream, 2),
-            (self.wipe_copy, 0.3),
+            (self.wipe_copy, 1),
         )
         self._drawn: list[Callable[[], None]] = []
         for kind, weight in kinds:
@@ -160,7 +160,7 @@ class Faults:
 
     def wipe_copy(self) -> None:
         pod = self._world.pods[self._a_pod()]
-        if self._world.wiped < WIPED_MAX and pod.state is CopyState.FULL:
+        if self._world.lost < WIPED_MAX and pod.state is CopyState.FULL:
             pod.wipe()
 
     def _a_pod(self) -> int:

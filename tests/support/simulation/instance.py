@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 from aurora_operator.core.birth import FORMAT_HISTORY
 from aurora_operator.core.copy import SILENT_SECONDS, CopyView, Position, Promise
-from aurora_operator.core.following import AskAdopt, AskPromise, WriterFacts, next_for_copy
+from aurora_operator.core.following import (
+    AskAdopt,
+    AskMembers,
+    AskPromise,
+    WriterFacts,
+    next_for_copy,
+)
 from aurora_operator.core.history import TermHistory
 from aurora_operator.core.isolation import out_of_reach, superseded
 from aurora_operator.core.lsn import FORMAT_TERM, Term
@@ -38,6 +44,7 @@ from support.simulation.attempt import Attempt, Role
 from support.simulation.handover import Handover
 from support.simulation.ledger import Violated, offset, position
 from support.simulation.lookout import Lookout
+from support.simulation.replacer import Replacer
 from support.simulation.server import Server
 
 if TYPE_CHECKING:
@@ -326,6 +333,7 @@ class Instance:
         """A server runs in the term; copies are asked to follow, and counted."""
         self.facts = facts
         self.hub = Hub(facts, AURORA_QUORUM)
+        self.replacer = Replacer(self, facts.members)
         self.must_hold = len(self.log)
         self.acknowledged = self.must_hold
         self.role = Role.OPENING
@@ -371,6 +379,8 @@ class Instance:
                 self.handover = None
             self._mind_the_door()
             self._serve_clients(server)
+            self.replacer.act()
+            facts = self.facts or facts
         self._attend(facts, int(chance() * 6))
         self._beat(attempt)
 
@@ -439,6 +449,8 @@ class Instance:
         step = next_for_copy(facts, view)
         if isinstance(step, AskPromise):
             network.send(self.host, pod.host, pod.on_promise, self, self.attempt)
+        elif isinstance(step, AskMembers):
+            network.send(self.host, pod.host, pod.on_members, self, facts.promise, step.members)
         elif isinstance(step, AskAdopt):
             network.send(self.host, pod.host, pod.on_adopt, self, self.server, step.adoption)
 

@@ -18,7 +18,7 @@ from support.simulation.world import Tally, World
 _CHUNK = 20
 _VIOLATIONS_MAX = 10
 _PROGRESS_SECONDS = 15.0
-_BUSY = {"chosen": 2.0, "openings": 1.0, "acknowledged": 2.0, "restarts": 0.05}
+_BUSY = {"chosen": 2.0, "openings": 1.0, "acknowledged": 2.0, "restarts": 0.03, "refills": 0.2}
 """How often each must happen in a seed, on the average over many."""
 
 

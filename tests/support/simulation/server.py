@@ -86,6 +86,13 @@ class Server:
         if connection in self.connections:
             self.connections.remove(connection)
 
+    def wait_for(self, standbys: tuple[Identity, ...]) -> None:
+        """Commits wait for any four of these from now on; others' walsenders end (rule 8)."""
+        for connection in list(self.connections):
+            if connection.identity in self.standbys and connection.identity not in standbys:
+                self.hang_up(connection)
+        self.standbys = standbys
+
     def end(self) -> None:
         """The process is gone, with all its connections."""
         self.runs = False

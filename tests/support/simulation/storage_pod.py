@@ -27,6 +27,7 @@ from aurora_operator.core.copy import (
     TruncateLog,
     Vdl,
     decide_adoption,
+    decide_members,
     decide_prevote,
     decide_promise,
     hold_prevote,
@@ -35,7 +36,8 @@ from aurora_operator.core.copy import (
 from aurora_operator.core.detection import Sight, Standing, misses_writer
 from aurora_operator.core.gate import candidate_serve_point, judge_uncapped, serve_point
 from aurora_operator.core.lsn import Term
-from aurora_operator.core.names import InstanceName
+from aurora_operator.core.members import MemberList
+from aurora_operator.core.names import Identity, InstanceName
 from aurora_operator.core.opening import CopyAnswer
 from aurora_operator.core.quorum import AURORA_QUORUM
 from aurora_operator.core.vdl import implied_vdl, merge_known
@@ -43,6 +45,7 @@ from aurora_operator.core.verdicts import Proceed, Refuse
 from support.simulation.copy import Copy
 from support.simulation.ledger import offset, position
 from support.simulation.lookout import STALE_SECONDS
+from support.simulation.replacer import Refill, Replacer
 from support.simulation.server import Server
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ class StoragePod(Copy):
         self._hold: Hold | None = None
         self._beat_at = -1000.0
         self._consent = ("", -1000.0)
+        self.refill: Refill | None = None
         self._watchers: dict[str, tuple[Standing | None, float]] = {}
 
     @property
@@ -174,7 +178,7 @@ class StoragePod(Copy):
                 )
                 self.check_log_term()
             elif isinstance(step, Follow):
-                self._prefix_end = offset(step.start_lsn)
+                self.prefix_end = offset(step.start_lsn)
                 self._target = (asker, server)
                 self._heard_at = self._followed_at = self.world.now
                 self._hung_up_on = False
@@ -184,6 +188,50 @@ class StoragePod(Copy):
         """``GET status``."""
         if self.up:
             self.world.network.send(self.host, asker.host, asker.on_view, self.slot, self.view())
+
+    def on_look(self, asker: Replacer, look: int) -> None:
+        """The writer looks at all pods; only the answer to this look says anything."""
+        if self.up:
+            self.world.network.send(self.host, asker.host, asker.on_view, look, self.view())
+
+    def on_members(self, asker: Instance, writer: Promise, asked: MemberList) -> None:
+        """Rule 8: keep the list that the holder of the promise changed."""
+        if not self.up:
+            return
+        members = decide_members(self.view(), writer, asked)
+        if isinstance(members, MemberList):
+            self.changed(replace(self.record, members=members))
+            self.world.network.send(self.host, asker.host, asker.on_view, self.slot, self.view())
+
+    def on_refill(self, writer: Promise, identity: Identity) -> None:
+        """Rule 9: fill this disk as a new copy, if the peers say that nothing here counts."""
+        if not self.up:
+            return
+        if self.refill is not None:
+            if writer.term >= self.refill.writer.term:
+                self.refill.writer = writer
+            return
+        refill = Refill(self, writer, identity)
+        if refill.learn() is None or (self.serves and self.identity == identity):
+            return
+        if self.state is CopyState.FULL:
+            self.wipe()
+            return
+        self.log, self.pages, self.unsynced = [], 0, []
+        self.identity, self.state, self.refill = identity, CopyState.FILLING, refill
+        self.changed()
+        self.world.note(self.host, "is being filled as", identity)
+
+    def refilled(self, record: CopyRecord) -> None:
+        """The record is written: the copy is full, and has promised as the writer did."""
+        self.state, self.refill = CopyState.FULL, None
+        self.promised = max(self.promised, record.promise.term)
+        self._saved_vdl = record.known_vdl
+        self._promise_before = record.promise
+        self.changed(record)
+        self.pages = self.world.ledger.last_record_end(self.log, len(self.log))
+        self.prefix_end = len(self.log)
+        self.check_log_term()
 
     def on_view(self, slot: int, view: CopyView) -> None:
         """A peer's answer, for the mesh."""
@@ -214,6 +262,8 @@ class StoragePod(Copy):
             if self.world.fair or chance() < 0.1:
                 self.start()
             return
+        if self.refill is not None:
+            self.refill.act()
         if self.state is not CopyState.FULL:
             return
         drawn = chance()
@@ -311,6 +361,10 @@ class StoragePod(Copy):
         self.hang_up()
         self.unsynced = self.unsynced[:kept]
         self.up = False
+        if self.refill is not None:
+            self.refill = None
+            self.state, self.log = CopyState.BLANK, []
+            self.changed()
         self._peers = {}
         self._watchers = {}
         self._hold = None
@@ -340,4 +394,7 @@ class StoragePod(Copy):
         self.pages = 0
         self._record = None
         self._view = None
+        self.refill = None
+        self.is_lost = True
+        self.told_at_loss = len(self.world.ledger.line)
         self.world.wiped += 1

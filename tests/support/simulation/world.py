@@ -16,12 +16,15 @@ from typing import Any
 
 from aurora_operator.core.birth import FORMAT_PROMISE
 from aurora_operator.core.copy import CopyState, Promise
+from aurora_operator.core.history import TermHistory, TermStart
 from aurora_operator.core.lsn import Term
+from aurora_operator.core.members import MemberList
+from aurora_operator.core.names import Identity, Slot
 from support.copies import record, vdl
 from support.simulation.attempt import Role
 from support.simulation.faults import Faults
 from support.simulation.instance import Instance
-from support.simulation.ledger import Ledger, Violated
+from support.simulation.ledger import Ledger, Violated, position
 from support.simulation.network import OPERATOR, Network
 from support.simulation.server import Server
 from support.simulation.storage_pod import StoragePod
@@ -43,6 +46,7 @@ class Tally:
     acknowledged: int = 0
     restarts: int = 0
     wiped: int = 0
+    refills: int = 0
     peace_steps: int = 0
 
     def add(self, other: Tally) -> None:
@@ -64,7 +68,7 @@ class World:
         self.steps = 0
         self.tally = Tally(seeds=1)
         self.attempts = self.chosen = self.openings = self.restarts = self.wiped = 0
-        self.acknowledged = 0
+        self.acknowledged = self.refills = self.identities = 0
         self._notes: deque[tuple[int, int, str, Any]] = deque(maxlen=_NOTES)
         self._writer_of_term: dict[Term, Promise] = {}
         self.ledger = Ledger(self.chance)
@@ -123,6 +127,7 @@ class World:
         tally.steps = self.steps
         tally.chosen, tally.openings, tally.restarts = self.chosen, self.openings, self.restarts
         tally.acknowledged, tally.wiped = self.acknowledged, self.wiped
+        tally.refills = self.refills
         return tally
 
     def step(self) -> None:
@@ -212,9 +217,39 @@ class World:
             and len(writers) == 1
             and writers[0].door
             and writers[0].acknowledged == len(self.ledger.line)
+            and self.lost == 0
         )
 
     # -- what the pods do to the world -----------------------------------------------------
+
+    @property
+    def lost(self) -> int:
+        """How many disks were lost and are not made up for by a new member."""
+        return sum(pod.is_lost for pod in self.pods)
+
+    def listed(self, members: MemberList) -> None:
+        """A writer made this list: a new member makes up for the disk that was lost (H8)."""
+        for pod in self.pods:
+            if pod.is_lost and pod.identity in members and pod.state is CopyState.FULL:
+                known = self.ledger.line[: pod.told_at_loss]
+                if pod.log[: len(known)] != known:
+                    raise Violated(f"H8: {pod.identity} is listed and lacks what was told before")
+                pod.is_lost = False
+                self.check_kept(f"H8: {pod.identity} is listed")
+
+    def new_identity(self, slot: Slot) -> Identity:
+        """An identity that no disk ever had."""
+        self.identities += 1
+        return Identity(f"s{slot}_{self.identities}")
+
+    def history_of(self, log: list[int]) -> TermHistory:
+        """Who wrote these bytes."""
+        writers = self.ledger.writer_of
+        entries = [TermStart(Term(1), position(0))]
+        for end, byte in enumerate(log):
+            if writers[byte] != entries[-1].term:
+                entries.append(TermStart(writers[byte], position(end)))
+        return TermHistory(tuple(entries))
 
     def dies_before(self, steps: int) -> int:
         """The step before which a pod dies; usually none."""
@@ -244,10 +279,10 @@ class World:
         line = self.ledger.line
         end = len(line)
         holders = sum(pod.log[:end] == line for pod in self.pods)
-        if holders < 4 - self.wiped:
+        if holders < 4 - self.lost:
             raise Violated(
                 f"{why}: only {holders} copies hold what was told ({end} bytes);"
-                f" {self.wiped} lost their disk"
+                f" {self.lost} lost their disk"
             )
 
     # -- the story -------------------------------------------------------------------------

@@ -165,11 +165,11 @@ LOST = CopyState.BLANK
         pytest.param(
             [
                 full(0, promised=BOUND_HIGHER),
-                full(1, promised=BOUND_HIGHER, identity=STRANGER),
-                without_say(LOST, 2),
+                full(1, promised=BOUND_HIGHER),
+                full(2, promised=7, identity=STRANGER),
             ],
-            False,
-            id="a-stranger-does-not-count",
+            True,
+            id="another-disk-in-a-members-slot",
         ),
     ],
 )

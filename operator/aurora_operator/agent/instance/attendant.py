@@ -252,6 +252,8 @@ class Attendant:
         if copy is None:
             before = Remembered(self.promised_term, self._durable_scl)
             copy = view_from_status(await client.fetch_storage_status(self.agent))
+        self.seen = copy
+        self._following.notice()
         if copy.identity != self.identity:
             expected = self.identity or "none"
             self._sentence = f"{copy.identity} answers; the member of this slot is {expected}"
@@ -262,9 +264,7 @@ class Attendant:
                 log.error("a copy lost what it had; it is to be filled anew", reason=less)
             self.lost_memory, self._sentence = True, less
             return _ATTEND_SECONDS
-        self.seen = copy
         self._note_promise(copy.promised_term)
-        self._following.notice()
         step = next_for_copy(facts, copy)
         self._sentence = step.sentence
         bound_elsewhere = (

@@ -90,18 +90,22 @@ def types() -> None:
 
 
 def unit() -> None:
-    """Unit and property tests, and the simulation's own: no network, no process, under 30 s.
+    """Unit and property tests: no network, no process, under 30 s.
 
     The agents' tests wait for each other's tasks and take half of the time: they run beside.
     """
     agents = ROOT / "tests" / "unit" / "agent"
-    others = _test_folders("unit", "property", "simulation")
+    others = _test_folders("unit", "property")
     run = ("-m", "pytest", "-q")
     _side_by_side((*run, f"--ignore={agents}", *others), (*run, agents))
 
 
 def sim() -> None:
-    """The volume in one process, from SEEDS seeds, beginning with FIRST; two at a time."""
+    """The volume in one process, from SEEDS seeds, beginning with FIRST; two at a time.
+
+    Before them the simulation's own tests, and the seeds that once found something.
+    """
+    pytest("-q", *_test_folders("simulation"))
     seeds, first = os.environ.get("SEEDS") or "2000", os.environ.get("FIRST") or "0"
     call_python("-m", "support.simulation.run", "--seeds", seeds, "--first", first)
 

@@ -52,6 +52,8 @@ class Membership:
     """What each slot's pod answers; ``None``: nothing."""
     returned_with_less: frozenset[Slot] = frozenset()
     """Slots whose copy lost what it had: full by its own word, and counted as blank."""
+    left_behind: frozenset[Slot] = frozenset()
+    """Slots whose copy needs log that is kept nowhere any more (rule 14)."""
     flushed: Lsn | None = None
     """The writer's flush position, read after the list in force last lost a member (H8)."""
 
@@ -274,6 +276,8 @@ def _why_lost(seen: Membership, slot: Slot) -> str | None:
         return None
     if slot in seen.returned_with_less:
         return f"{identity} returned with less than it had"
+    if slot in seen.left_behind:
+        return f"{identity} was left behind: the log that it needs next is kept nowhere"
     if copy.state in (CopyState.BLANK, CopyState.FAILED):
         return f"the copy of {identity} is {copy.state}: {copy.sentence}"
     if copy.identity != identity:

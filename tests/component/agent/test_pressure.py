@@ -27,6 +27,7 @@ from aurora_operator.api.labels import PORT_PAGE_STORE
 from aurora_operator.api.messages import InstanceRole, Pressure, StorageStatus
 from aurora_operator.core.lsn import SEGMENT_BYTES
 from support.inserts import Inserts
+from support.roles import check_rows
 from support.volume import BOOT, Pod, Volume, wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -258,7 +259,9 @@ def _left_a_gate(replica: Pod, identity: str) -> bool:
     return any(f"{identity} has been behind other gates" in str(line) for line in replica.log())
 
 
-async def test_rule_14_log_goes_beyond_the_bound_and_the_laggard_says_so(volume: Volume) -> None:
+async def test_rule_14_log_goes_beyond_the_bound_and_the_laggard_is_refilled(
+    volume: Volume,
+) -> None:
     """A member is away while the others write more than they keep; its writer is gone as well."""
     away, others = volume.storage[5], volume.storage[:5]
     ended_at = (await volume.storage_status(away)).scl
@@ -284,18 +287,24 @@ async def test_rule_14_log_goes_beyond_the_bound_and_the_laggard_says_so(volume:
     volume.delete_instance(1)
     volume.delete_instance(2)
     await volume.open(third, "an instance that never had the old log")
-    away.start()
-    status = await wait_until(
-        "it says that it is left behind",
-        lambda: pressure_of(volume, away, Pressure.LEFT_BEHIND),
-        120,
-    )
-    assert "filled anew" in status.pressure.sentence
-    assert status.scl is not None
-    assert status.scl < ended_at.advanced(SEGMENT_BYTES)
+    before = (await volume.storage_status(others[0])).members
     async with Inserts(volume) as inserts:
         await inserts.wait_acknowledged(50, 30)
-    assert await streaming(volume, third) == 5
+        away.start()
+
+        async def six_again() -> bool:
+            return await streaming(volume, third) == 6
+
+        await wait_until("it is filled anew, and follows", six_again, 120)
+        await inserts.wait_acknowledged(50, 30)
+    await check_rows(inserts, volume, third)
+    steps = [line for line in third.log() if line.get("event") == "replacement step"]
+    assert any("was left behind" in line["sentence"] for line in steps), steps
+    members = (await volume.storage_status(others[0])).members
+    assert before is not None
+    assert members is not None
+    assert members.identities[:5] == before.identities[:5]
+    assert members.identities[5] != before.identities[5]
 
 
 async def test_a_page_store_without_its_log_takes_a_fresh_base(volume: Volume) -> None:

@@ -71,6 +71,7 @@ def seen(
     copies: dict[Slot, CopyView | None],
     *,
     less: int | None = None,
+    behind: int | None = None,
     flushed: int | None = None,
 ) -> Membership:
     return Membership(
@@ -79,6 +80,7 @@ def seen(
         in_force=in_force,
         copies=copies,
         returned_with_less=frozenset() if less is None else frozenset({Slot(less)}),
+        left_behind=frozenset() if behind is None else frozenset({Slot(behind)}),
         flushed=None if flushed is None else at(flushed),
     )
 
@@ -99,6 +101,7 @@ FILLING = replace(LOST, state=CopyState.FILLING, identity=NEW)
             seen(SIX, ALL, six(slot_2=without_say(CopyState.FAILED, 2))), TakeOut, id="failed"
         ),
         pytest.param(seen(SIX, ALL, six(), less=2), TakeOut, id="h17-returned-with-less"),
+        pytest.param(seen(SIX, ALL, six(), behind=2), TakeOut, id="rule-14-left-behind"),
         pytest.param(
             seen(SIX, ALL, six(slot_2=FILLING)), TakeOut, id="disk-is-another-ones-by-now"
         ),

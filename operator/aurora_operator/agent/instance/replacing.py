@@ -22,6 +22,7 @@ from aurora_operator.api.messages import RefillAsk
 from aurora_operator.core.copy import CopyView
 from aurora_operator.core.lsn import Lsn
 from aurora_operator.core.names import Identity, Slot
+from aurora_operator.core.pressure import Pressure
 from aurora_operator.core.quorum import AURORA_QUORUM
 from aurora_operator.core.replacement import (
     FillCopy,
@@ -83,7 +84,8 @@ class Replacer:
         following = self._following
         copies: dict[Slot, CopyView | None] = dict.fromkeys(following.tier.agents)
         less = following.returned_with_less
-        for status in await following.tier.statuses(_STATUS_SECONDS):
+        statuses = await following.tier.statuses(_STATUS_SECONDS)
+        for status in statuses:
             copies[status.slot] = view_from_status(status)
         return Membership(
             promise=following.promise,
@@ -91,6 +93,9 @@ class Replacer:
             in_force=self._in_force,
             copies=copies,
             returned_with_less=less,
+            left_behind=frozenset(
+                s.slot for s in statuses if s.pressure.state is Pressure.LEFT_BEHIND
+            ),
             flushed=self._flushed,
         )
 

@@ -118,12 +118,6 @@ async def no_pressure(volume: Volume, writer: Pod) -> bool:
     )
 
 
-async def check_rows(inserts: Inserts, volume: Volume, writer: Pod) -> None:
-    async with await volume.connect(writer) as session:
-        await inserts.check(session)
-        await session.execute("TRUNCATE inserts")
-
-
 async def count_rows(volume: Volume, pod: Pod) -> int:
     async with await volume.connect(pod) as session:
         row = await (await session.execute("SELECT count(*) FROM inserts")).fetchone()

@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from aurora_operator.api.messages import HandOverAsk, InstanceAnswer, InstanceRole
 from support.inserts import Inserts
-from support.roles import bring_to_health, writer_and_replica
+from support.roles import bring_to_health, check_rows, writer_and_replica
 from support.volume import Pod, Volume, wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -53,12 +53,6 @@ async def hand_over(volume: Volume, writer: Pod, to: Pod, request: str = "") -> 
         request=request or f"test {time.monotonic_ns()}", to=to.name, host=to.ip, reason="test"
     )
     return await volume.client.hand_over(writer.agent, ask)
-
-
-async def check_rows(inserts: Inserts, volume: Volume, pod: Pod) -> None:
-    async with await volume.connect(pod) as session:
-        await inserts.check(session)
-        await session.execute("TRUNCATE inserts")
 
 
 async def ended_with(session: psycopg.AsyncConnection) -> str | None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -90,12 +90,22 @@ def types() -> None:
 
 
 def unit() -> None:
-    """Unit and property tests, and the simulation's own: no network, no process, under 30 s."""
-    pytest("-q", *_test_folders("unit", "property", "simulation"))
+    """Unit and property tests: no network, no process, under 30 s.
+
+    The agents' tests wait for each other's tasks and take half of the time: they run beside.
+    """
+    agents = ROOT / "tests" / "unit" / "agent"
+    others = _test_folders("unit", "property")
+    run = ("-m", "pytest", "-q")
+    _side_by_side((*run, f"--ignore={agents}", *others), (*run, agents))
 
 
 def sim() -> None:
-    """The volume in one process, from SEEDS seeds, beginning with FIRST; two at a time."""
+    """The volume in one process, from SEEDS seeds, beginning with FIRST; two at a time.
+
+    Before them the simulation's own tests, and the seeds that once found something.
+    """
+    pytest("-q", *_test_folders("simulation"))
     seeds, first = os.environ.get("SEEDS") or "2000", os.environ.get("FIRST") or "0"
     call_python("-m", "support.simulation.run", "--seeds", seeds, "--first", first)
 
@@ -114,23 +124,32 @@ def component() -> None:
     """Parts against a real PostgreSQL (in the engine image's file system) and a real API server.
 
     The operator's tests start etcd and kube-apiserver of the local cluster, so they run outside,
-    and beside the others: they mostly wait. What they say comes last.
+    and beside the others: they mostly wait.
     """
     checkers()
     folders = [f for f in _subfolders("component") if f.name not in HOST_COMPONENTS]
-    relative = [folder.relative_to(ROOT) for folder in folders]
+    inside = [folder.relative_to(ROOT) for folder in folders]
     outside = [ROOT / "tests" / "component" / name for name in HOST_COMPONENTS]
+    run_inside: tuple[str | Path, ...] = (
+        "images/build.py",
+        "run-component",
+        "--",
+        "pytest",
+        "-q",
+        *inside,
+    )
+    _side_by_side(run_inside, ("-m", "pytest", "-q", *outside))
+
+
+def _side_by_side(first: Sequence[str | Path], second: Sequence[str | Path]) -> None:
+    """Run two programs of the environment's Python at once; what the second says comes last."""
+    words = [sys.executable, *map(str, second)]
     with tempfile.TemporaryFile() as said:
-        words = [sys.executable, "-m", "pytest", "-q", *map(str, outside)]
         beside = subprocess.Popen(
             words, cwd=ROOT, env=environment(), stdout=said, stderr=subprocess.STDOUT
         )
         try:
-            complaint = _attempt(
-                lambda: call_python(
-                    "images/build.py", "run-component", "--", "pytest", "-q", *relative
-                )
-            )
+            complaint = _attempt(lambda: call_python(*first))
             code = beside.wait()
         except BaseException:
             beside.terminate()
@@ -164,7 +183,7 @@ def _bench(name: str) -> None:
     disk = BUILD / "bench"
     disk.mkdir(parents=True, exist_ok=True)
     words = ["--fast"] if os.environ.get("FAST") else []
-    run_inside = ("images/build.py", "run-component", "--disk", disk, "--")
+    run_inside: tuple[str | Path, ...] = ("images/build.py", "run-component", "--disk", disk, "--")
     call_python(*run_inside, "python3", "-m", f"bench.{name}", *words)
 
 

@@ -35,7 +35,14 @@ WORKERS: Final = 2
 TEST_SECONDS: Final = 120.0
 SEEDS_MAX: Final = 1500
 """How many seeds a mutant may live before it is called a survivor."""
-_COPIED: Final = ("operator", "tests/support", "tests/simulation", "tests/property", "tests/unit")
+_COPIED: Final = (
+    "operator",
+    "images/engine/guard",
+    "tests/support",
+    "tests/simulation",
+    "tests/property",
+    "tests/unit",
+)
 _FAILED_TEST: Final = re.compile(r"^FAILED (\S+)", re.MULTILINE)
 _FAILED_SEED: Final = re.compile(r"^(seed \d+), step \d+: (.*)$", re.MULTILINE)
 

@@ -251,6 +251,12 @@ FIVE_FULL = [copy(slot, FIVE) for slot in (0, 1, 3, 4, 5)]
             without_say(CopyState.BLANK, 3), FIVE_FULL, Refuse, id="the-slot-has-a-member"
         ),
         pytest.param(
+            LOST,
+            [*FIVE_FULL[:3], copy(4, replace(FIVE, identities=(*FIVE.identities[:4], NEW)))],
+            Refuse,
+            id="two-lists-of-one-version",
+        ),
+        pytest.param(
             replace(LOST, identity=NEW),
             [copy(s, SIX_AGAIN) for s in (0, 1, 3)],
             CopyView,

@@ -72,3 +72,8 @@ def decide_retention(needs: LogNeeds, *, bound_bytes: int, margin_bytes: int) ->
         identity for identity, lsn in needs.members.items() if lsn is not None and lsn < limit
     )
     return Retention(limit, behind, gives_up)
+
+
+def may_give_base(redo: Lsn | None, log_start: Lsn | None) -> bool:
+    """Whether pages with this redo point can be run from log that begins at ``log_start``."""
+    return redo is not None and (log_start is None or redo >= log_start)

@@ -12,6 +12,7 @@ from aurora_operator.core.names import Identity
 from aurora_operator.volume.frames import decode, seed_of
 from aurora_operator.volume.segment import segment_path, segment_starts
 from support.inserts import Inserts
+from support.roles import check_rows
 from support.volume import BOOT, Pod, Volume, wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -67,16 +68,14 @@ def events(pod: Pod, event: str) -> list[dict[str, object]]:
     return [line for line in pod.log() if line.get("event") == event]
 
 
-@pytest.mark.parametrize("segment", [0, -1], ids=["oldest", "being-written"])
 @pytest.mark.parametrize("where", [12, 60], ids=["header", "payload"])
-async def test_a_flipped_bit_is_mended_while_commits_go_on(
-    volume: Volume, segment: int, where: int
-) -> None:
+async def test_a_flipped_bit_is_mended_while_commits_go_on(volume: Volume, where: int) -> None:
+    """In the oldest segment, which nobody else reads: the scrubber is the first to meet it."""
     pod = volume.storage[SCRUBBED]
     repaired = len(events(pod, "log repaired from a peer"))
     async with Inserts(volume) as inserts:
         await inserts.wait_acknowledged(30, 60)
-        break_frame(pod, segment, 2, where)
+        break_frame(pod, 0, 2, where)
 
         async def mended() -> bool:
             return len(events(pod, "log repaired from a peer")) > repaired
@@ -92,6 +91,41 @@ async def test_a_flipped_bit_is_mended_while_commits_go_on(
     await volume.wait_copy(pod, CopyState.FULL, 120)
 
 
+async def test_a_flipped_bit_that_a_reader_meets_costs_no_more_than_the_copy(
+    volume: Volume,
+) -> None:
+    """In the segment being written: mended if the scrubber is first, else all is filled anew."""
+    pod, writer = volume.storage[SCRUBBED], volume.instances[1]
+    repaired = len(events(pod, "log repaired from a peer"))
+    before = (await volume.storage_status(pod)).identity
+    async with Inserts(volume) as inserts:
+        await inserts.wait_acknowledged(30, 60)
+        break_frame(pod, -1, 2, 60)
+
+        async def whole_again() -> bool:
+            start_again_if_ended(pod)
+            status = await volume.storage_status(pod)
+            mended = len(events(pod, "log repaired from a peer")) > repaired
+            return status.state is CopyState.FULL and (mended or status.identity != before)
+
+        await wait_until("the copy is whole again", whole_again, 120)
+
+        async def six_stream() -> bool:
+            copies = (await volume.instance_status(writer)).copies
+            return len(copies) == 6 and all(copy.streaming for copy in copies)
+
+        await wait_until("six copies stream", six_stream, 60)
+        await inserts.wait_acknowledged(30, 60)
+    await check_rows(inserts, volume, writer)
+
+
+def start_again_if_ended(pod: Pod) -> None:
+    """As the kubelet does with a container that ended."""
+    if pod.process is not None and pod.process.poll() is not None:
+        pod.process = None
+        pod.start()
+
+
 def log_bytes(pod: Pod) -> bytes:
     """The log bytes of the oldest segment, without frames, up to a length that all have."""
     directory = pod.disk / "log"
@@ -104,18 +138,26 @@ def log_bytes(pod: Pod) -> bytes:
     return b"".join(parts)[: 1024 * 1024]
 
 
-async def test_damage_that_nobody_mends_fails_the_copy_for_good(volume: Volume) -> None:
+async def test_damage_that_nobody_mends_fails_the_copy_which_is_filled_anew(
+    volume: Volume,
+) -> None:
     pod = volume.storage[HELPLESS]
+    before = (await volume.storage_status(pod)).identity
     async with Inserts(volume) as inserts:
         await inserts.wait_acknowledged(30, 60)
         break_frame(pod, 0, 1, 60)
 
-        async def noted() -> bool:
-            return (pod.disk / "failed").exists()
+        async def noted() -> str:
+            failed = pod.disk / "failed"
+            return failed.read_text() if failed.exists() else ""
 
-        await wait_until("the failure is on its disk", noted, 60)
+        told = await wait_until("the failure is on its disk", noted, 60)
+        assert "lost its checksum" in told
+
+        async def another_copy() -> bool:
+            start_again_if_ended(pod)
+            status = await volume.storage_status(pod)
+            return status.state is CopyState.FULL and status.identity != before
+
+        await wait_until("it is filled anew", another_copy, 120)
         await inserts.wait_acknowledged(30, 60)
-    assert "lost its checksum" in (pod.disk / "failed").read_text()
-    pod.kill()
-    pod.start()
-    await volume.wait_copy(pod, CopyState.FAILED, 120)

@@ -8,7 +8,7 @@ import pytest
 
 from aurora_operator.core.lsn import SEGMENT_BYTES, Lsn
 from aurora_operator.core.names import Identity
-from aurora_operator.core.retention import LogNeeds, Retention, decide_retention
+from aurora_operator.core.retention import LogNeeds, Retention, decide_retention, may_give_base
 
 BOUND, MARGIN = 40, 16
 OTHERS = tuple(Identity(f"s{slot}") for slot in range(1, 6))
@@ -93,3 +93,19 @@ def test_rule_14_no_order_of_decisions_leaves_fewer_than_four_bases() -> None:
         kept = decide(own_redo=segment(50), own_pages_stand=True, bases_elsewhere=bases - 1)
         bases -= kept.gives_up_pages
     assert bases == 4
+
+
+@pytest.mark.parametrize(
+    ("redo", "log_start", "may"),
+    [
+        pytest.param(500, 500, True, id="its-log-is-here"),
+        pytest.param(499, 500, False, id="left-behind"),
+        pytest.param(None, 500, False, id="no-pages"),
+        pytest.param(500, None, True, id="no-log-here-yet"),
+    ],
+)
+def test_a_base_comes_from_pages_whose_log_is_still_kept(
+    redo: int | None, log_start: int | None, may: bool
+) -> None:
+    given = None if redo is None else Lsn(redo)
+    assert may_give_base(given, None if log_start is None else Lsn(log_start)) is may

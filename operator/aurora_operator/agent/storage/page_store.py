@@ -23,6 +23,7 @@ from aurora_operator.api.labels import PORT_PAGE_STORE
 from aurora_operator.api.messages import CopyState, PageStoreStatus
 from aurora_operator.core.lsn import Lsn
 from aurora_operator.core.names import Slot
+from aurora_operator.core.retention import may_give_base
 from aurora_operator.engines.postgresql.endpoint import TcpEndpoint, TlsFiles
 from aurora_operator.engines.postgresql.programs import (
     DEBIAN_BINARIES,
@@ -226,12 +227,19 @@ class PageStore:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _replace_pages(self) -> None:
-        """Take a fresh base from another copy; the copy's log stays as it is."""
+        """Take a fresh base from another copy; the copy's log stays as it is.
+
+        From one whose pages need no older log than is kept here: pages of a copy that was left
+        behind run as well, and would want what nobody has.
+        """
         statuses = await self._tier.statuses(_STATUS_SECONDS, but=self._slot)
+        start = self._log_start()
         able = [
             self._tier.page_store(status.slot)
             for status in statuses
-            if status.state is CopyState.FULL and status.page_store.running
+            if status.state is CopyState.FULL
+            and status.page_store.running
+            and may_give_base(status.page_store.redo_lsn, start)
         ]
         log.warning("page store takes a fresh base", sources=[str(source) for source in able])
         await self._server.remove_data()

@@ -156,6 +156,12 @@ class Pod:
         self.process = None
         return status
 
+    def start_again_if_ended(self) -> None:
+        """As the kubelet does with a container that ended by itself."""
+        if self.process is not None and self.process.poll() is not None:
+            self.process = None
+            self.start()
+
     def postmaster(self) -> int:
         """The process id of the pod's PostgreSQL."""
         return int((self.data / "postmaster.pid").read_text().splitlines()[0])

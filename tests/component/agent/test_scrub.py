@@ -103,7 +103,7 @@ async def test_a_flipped_bit_that_a_reader_meets_costs_no_more_than_the_copy(
         break_frame(pod, -1, 2, 60)
 
         async def whole_again() -> bool:
-            start_again_if_ended(pod)
+            pod.start_again_if_ended()
             status = await volume.storage_status(pod)
             mended = len(events(pod, "log repaired from a peer")) > repaired
             return status.state is CopyState.FULL and (mended or status.identity != before)
@@ -117,13 +117,6 @@ async def test_a_flipped_bit_that_a_reader_meets_costs_no_more_than_the_copy(
         await wait_until("six copies stream", six_stream, 60)
         await inserts.wait_acknowledged(30, 60)
     await check_rows(inserts, volume, writer)
-
-
-def start_again_if_ended(pod: Pod) -> None:
-    """As the kubelet does with a container that ended."""
-    if pod.process is not None and pod.process.poll() is not None:
-        pod.process = None
-        pod.start()
 
 
 def log_bytes(pod: Pod) -> bytes:
@@ -155,7 +148,7 @@ async def test_damage_that_nobody_mends_fails_the_copy_which_is_filled_anew(
         assert "lost its checksum" in told
 
         async def another_copy() -> bool:
-            start_again_if_ended(pod)
+            pod.start_again_if_ended()
             status = await volume.storage_status(pod)
             return status.state is CopyState.FULL and status.identity != before
 

@@ -136,7 +136,9 @@ def _promise(work: Work) -> None:
         term = Term(term + 1)
         refused = store.promise(Promise(term, AttemptId(f"attempt-{term}")), lambda: None)
         assert refused is None, refused
-        print(f"promised {term}", flush=True)
+        # In one write: the process may be killed before a line's end that comes by itself.
+        sys.stdout.write(f"promised {term}\n")
+        sys.stdout.flush()
         time.sleep(0.001)
 
 

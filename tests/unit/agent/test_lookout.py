@@ -179,17 +179,23 @@ async def test_the_turn_is_over_when_a_copy_promised_somebody(
     assert not second.wishes
 
 
-async def test_an_instance_that_sees_two_copies_only_does_nothing(
-    copies: Copies, look: Callable[..., Lookout]
+async def test_what_copies_said_before_a_cut_counts_for_nothing_after_it(
+    copies: Copies, look: Callable[..., Lookout], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is the one that is cut off, not the writer."""
+    """All six missed the writer; two can still be heard: it is this one that is cut off."""
+    monkeypatch.setattr(module, "STALE_SECONDS", 0.1)
+    monkeypatch.setattr(module, "_SEND_SECONDS", 3600.0)  # nothing is hung up on meanwhile
     one = Stub(1)
-    await all_know(look(one), one)
-    copies.cut(0, 1, 2, 3)
-    await asyncio.sleep(0.02)
+    lookout = look(one)
+    await all_know(lookout, one)
+    one.role = InstanceRole.STARTING
     copies.miss(0, 1, 2, 3, 4, 5)
-    await asyncio.sleep(0.2)
-    assert len([n for n in range(6) if n not in copies.away]) == 2
+    await until("it sees all six", lambda: sum(s.misses_writer for s in lookout._sights()) == 6)
+    copies.cut(0, 1, 2, 3)
+    await until("four are silent", lambda: len(lookout._sights()) == 2)
+    one.role = InstanceRole.REPLICA
+    await all_know(lookout, one)
+    await asyncio.sleep(0.2)  # four times what three copies would have needed
     assert not one.wishes
 
 
